@@ -1,0 +1,173 @@
+//! Putting a routing table in force on one host, and reporting its traffic.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::model::{BackendName, FileName, ServerName};
+use crate::routing::{RoutingTable, TableHash};
+
+/// The balancer of one host.
+///
+/// # Contract
+/// - `apply` is level-triggered and idempotent: it is given the whole table each time. The table in force
+///   stays until the new one has passed the balancer's own check and has been seen running; on any failure
+///   the old one stays, on disk too.
+/// - A change of servers alone never drops a connection; where
+///   [`BalancerInfo::servers_without_reload`] says so it is not a reload either.
+/// - `Active` servers take new connections; `Draining` ones take none and keep theirs; a server that left
+///   the table has its remaining connections shut.
+/// - Calls are served one at a time and run to their end on a task the backend owns: dropping the future
+///   abandons the wait. Of calls that wait, the latest table wins.
+/// - A listener or backend that alone keeps the table from coming up is set aside, reported in
+///   [`Applied::set_aside`], and all others go on.
+#[async_trait]
+pub trait LoadBalancer: Debug + Send + Sync + 'static {
+    /// What it is and can do.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be asked.
+    async fn describe(&self) -> Result<BalancerInfo>;
+
+    /// Puts the table in force: check, write, apply, verify, or roll back. Starts the balancer if needed.
+    ///
+    /// # Errors
+    /// `Invalid` when the table cannot be expressed or fails the balancer's check (naming line and app);
+    /// `Unavailable` or `Timeout` when the balancer does not come up or answer.
+    async fn apply(&self, table: &RoutingTable) -> Result<Applied>;
+
+    /// What is in force and what goes through it.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Timeout` when the balancer does not answer.
+    async fn traffic(&self) -> Result<Traffic>;
+
+    /// The generated files in force by name, for people to look at; without private keys and secrets.
+    ///
+    /// # Errors
+    /// `Unavailable` when they cannot be read.
+    async fn files(&self) -> Result<BTreeMap<FileName, String>>;
+
+    /// Ends the balancer and removes what it made. Absent is success.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Timeout` when it cannot be ended.
+    async fn shutdown(&self) -> Result<()>;
+}
+
+/// What a balancer is and can do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerInfo {
+    /// `haproxy`, `nginx`, `local`, ...
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Whether servers come and go without a reload.
+    pub servers_without_reload: bool,
+    /// Reloads since this value was made.
+    pub reloads: u64,
+}
+
+/// What `apply` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The hash of the table asked for, now in force but for what was set aside.
+    pub table: TableHash,
+    /// How.
+    pub change: Change,
+    /// What was left out, and why.
+    pub set_aside: BTreeMap<SetAside, String>,
+}
+
+/// How a table came in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It was in force already.
+    None,
+    /// By changing servers of the running balancer.
+    Servers,
+    /// By a reload.
+    Reload,
+    /// The balancer was started with it.
+    Start,
+}
+
+/// A part of a table that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum SetAside {
+    /// An outside port.
+    Listener(u16),
+    /// A backend and its routes.
+    Backend(BackendName),
+}
+
+impl From<SetAside> for String {
+    fn from(part: SetAside) -> Self {
+        match part {
+            SetAside::Listener(port) => format!("listener {port}"),
+            SetAside::Backend(name) => format!("backend {name}"),
+        }
+    }
+}
+
+impl TryFrom<String> for SetAside {
+    type Error = crate::Error;
+    fn try_from(text: String) -> Result<Self> {
+        let wrong = || {
+            crate::Error::invalid(
+                crate::model::shown("part", &text),
+                "must be \"listener PORT\" or \"backend NAME\"",
+            )
+        };
+        match text.split_once(' ') {
+            Some(("listener", port)) => port.parse().map(Self::Listener).map_err(|_| wrong()),
+            Some(("backend", name)) => BackendName::new(name).map(Self::Backend),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+/// What goes through a balancer. Counters never go back while the value that reports them lives (a
+/// balancer's restart or reload is made up for); a reader must all the same take a smaller one as a reset.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The hash of the table in force, as the balancer itself says; `None`: none of ours.
+    pub table: Option<TableHash>,
+    /// By backend.
+    pub backends: BTreeMap<BackendName, BackendTraffic>,
+    /// Workers of earlier configurations that still hold connections.
+    pub old_workers: u32,
+}
+
+/// What goes through a backend.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct BackendTraffic {
+    /// Requests (HTTP) or connections (TCP) so far.
+    pub requests: u64,
+    /// Of them, those the client saw fail with 5xx or a cut connection.
+    pub failures: u64,
+    /// In flight now, over all workers.
+    pub in_flight: u64,
+    /// Waiting for a server now.
+    pub queued: u64,
+    /// Mean time to answer of the latest requests, where the balancer knows it, in seconds.
+    pub response_time: Option<f64>,
+    /// By server. Servers that left the table but still hold connections are here too.
+    pub servers: BTreeMap<ServerName, ServerTraffic>,
+}
+
+/// What goes through a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerTraffic {
+    /// Connections or requests open now, over all workers, old ones included.
+    pub open: u64,
+    /// Requests (HTTP) or connections (TCP) so far.
+    pub requests: u64,
+    /// Whether the balancer's own check passes.
+    pub up: bool,
+}

@@ -1,0 +1,184 @@
+//! What the planner remembers of an app.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Shift;
+use crate::model::{App, AppName, Assignment, HostId, ImageDigest, ImageRef, InstanceId, Revision};
+use crate::scale::PolicyMemory;
+
+/// What the planner remembers of one app.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AppLedger {
+    /// The digest its image was resolved to.
+    pub image: Option<ResolvedImage>,
+    /// The resolving that is under way.
+    pub resolving: Option<Resolving>,
+    /// How many instances it should have; `None` before the first decision.
+    pub wanted: Option<u32>,
+    /// What its policy remembers.
+    pub policy: PolicyMemory,
+    /// When its policy was last asked.
+    pub asked: Option<Duration>,
+    /// The version that last served well: what a failed rollout goes back to, and by whose
+    /// settings the instances of a removed app are drained.
+    pub good: Option<Version>,
+    /// The revision last asked for. When it changes, what is remembered of crashes is forgotten.
+    pub target: Option<Revision>,
+    /// The revision whose rollout failed. It is not tried again until the app changes.
+    pub failed: Option<Revision>,
+    /// Its instances, in order of slot, incarnation and revision.
+    pub instances: Vec<InstanceLedger>,
+    /// By slot.
+    pub slots: BTreeMap<u32, SlotLedger>,
+    /// Hosts whose table has its backends.
+    pub exposed: BTreeSet<HostId>,
+    /// Hosts whose table had them until the table of this `seq`, which is not known to be in force.
+    pub leaving: BTreeMap<HostId, u64>,
+}
+
+/// An image as named, and what that meant when it was resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResolvedImage {
+    /// As the app names it.
+    pub named: ImageRef,
+    /// What it was resolved to.
+    pub digest: ImageDigest,
+}
+
+/// An image that is being resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Resolving {
+    /// As the app names it.
+    pub named: ImageRef,
+    /// By this host's engine.
+    pub host: HostId,
+}
+
+/// Everything needed to run instances of one revision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// Which.
+    pub revision: Revision,
+    /// The image's digest.
+    pub digest: ImageDigest,
+    /// The app as it was then.
+    pub app: Arc<App>,
+}
+
+/// An instance that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InstanceLedger {
+    /// The place it fills.
+    pub slot: u32,
+    /// How many containers filled the slot before it.
+    pub incarnation: u32,
+    /// What it runs with.
+    pub revision: Revision,
+    /// Where it is reached.
+    pub assignment: Arc<Assignment>,
+    /// When it was asked for.
+    pub asked: Duration,
+    /// How far it is.
+    pub phase: Phase,
+}
+
+/// How far an instance is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Not ready yet.
+    Starting {
+        /// Since when it was seen running.
+        running: Option<Duration>,
+    },
+    /// It has been ready.
+    Serving {
+        /// Since when.
+        since: Duration,
+    },
+    /// It takes no new connections.
+    Draining {
+        /// Since the table of this `seq`.
+        seq: u64,
+        /// Its connections are shut at this time.
+        until: Duration,
+        /// Hosts whose balancer was seen to obey, and when that observation began.
+        acked: BTreeMap<HostId, Duration>,
+    },
+    /// It is in no table any more; stopped once every balancer is known to have dropped it.
+    Left {
+        /// Since the table of this `seq`.
+        seq: u64,
+        /// Unreachable balancers are waited for until then, reachable ones longer.
+        until: Duration,
+    },
+    /// Its container ended; what is left of it is removed.
+    Dead,
+    /// Its host's lease ended.
+    Lost,
+}
+
+/// What the planner remembers of a slot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlotLedger {
+    /// The next container's incarnation.
+    pub next: u32,
+    /// Containers that ended in a row.
+    pub crashes: u32,
+    /// The next container waits until then.
+    pub until: Duration,
+    /// Since when the slot's containers run without having been ready, over all of them.
+    pub unready: Option<Duration>,
+}
+
+impl InstanceLedger {
+    /// Its identity.
+    pub fn id(&self, app: &AppName) -> InstanceId {
+        InstanceId {
+            app: app.clone(),
+            revision: self.revision,
+            slot: self.slot,
+            incarnation: self.incarnation,
+        }
+    }
+
+    /// Whether it counts as one of the app's wanted instances.
+    pub const fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Starting { .. } | Phase::Serving { .. })
+    }
+}
+
+impl AppLedger {
+    pub(super) fn rebased(mut self, shift: Shift) -> Self {
+        self.resolving = None;
+        self.asked = self.asked.map(|_| shift.now);
+        for slot in self.slots.values_mut() {
+            slot.until = shift.until(slot.until);
+            slot.unready = slot.unready.map(|_| shift.now);
+        }
+        for instance in &mut self.instances {
+            instance.asked = shift.now;
+            match &mut instance.phase {
+                Phase::Starting { running } => *running = running.map(|_| shift.now),
+                Phase::Serving { since } => *since = shift.now,
+                Phase::Draining { until, acked, .. } => {
+                    *until = shift.until(*until);
+                    acked.clear();
+                }
+                Phase::Left { until, .. } => *until = shift.until(*until),
+                Phase::Dead | Phase::Lost => {}
+            }
+        }
+        self
+    }
+}

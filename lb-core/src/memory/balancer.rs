@@ -1,0 +1,264 @@
+//! A balancer in memory: holds the table in force and connections that tests open.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Faults, Op, lock};
+use crate::balancer::{
+    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, SetAside, Traffic,
+};
+use crate::error::Result;
+use crate::keyed::Keyed;
+use crate::model::{BackendName, FileName, ServerName};
+use crate::routing::{RoutingTable, ServerState};
+
+/// Tables remembered for [`MemoryBalancer::tables`].
+pub const TABLES_KEPT: usize = 1024;
+/// Longest a mutating call may take, delays asked for included.
+const CALL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A [`LoadBalancer`] in memory. Clones share one balancer.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBalancer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    keyed: Keyed<&'static str>,
+    faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Asked for and not yet taken up: of calls that wait, the latest wins.
+    asked: Option<Arc<RoutingTable>>,
+    table: Option<Arc<RoutingTable>>,
+    tables: VecDeque<Arc<RoutingTable>>,
+    traffic: BTreeMap<BackendName, BackendTraffic>,
+    taken_ports: BTreeSet<u16>,
+    reloads: u64,
+    cut: u64,
+}
+
+/// What a test asks of the balancer, and sees of it.
+impl MemoryBalancer {
+    /// A balancer not yet started.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The faults of its calls.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// The table in force.
+    pub fn table(&self) -> Option<Arc<RoutingTable>> {
+        lock(&self.shared.state).table.clone()
+    }
+
+    /// The tables that came in force, oldest first; the latest [`TABLES_KEPT`].
+    pub fn tables(&self) -> Vec<Arc<RoutingTable>> {
+        lock(&self.shared.state).tables.iter().cloned().collect()
+    }
+
+    /// Reloads so far: changes of more than servers.
+    pub fn reloads(&self) -> u64 {
+        lock(&self.shared.state).reloads
+    }
+
+    /// Connections that were shut because their server left the table.
+    pub fn cut(&self) -> u64 {
+        lock(&self.shared.state).cut
+    }
+
+    /// Sets the open connections of a server in the table; a server that is not there has none.
+    pub fn set_open(&self, backend: &BackendName, server: &ServerName, open: u64) {
+        let mut state = lock(&self.shared.state);
+        if let Some(traffic) = state.traffic.get_mut(backend) {
+            if let Some(server) = traffic.servers.get_mut(server) {
+                server.open = open;
+            }
+            traffic.in_flight = traffic.servers.values().map(|s| s.open).sum();
+        }
+    }
+
+    /// Counts so many requests to a backend, spread evenly over its active servers.
+    /// All fail when there is none.
+    pub fn serve(&self, backend: &BackendName, requests: u64) {
+        let mut state = lock(&self.shared.state);
+        let Some(table) = state.table.clone() else { return };
+        let Some(shape) = table.backends.get(backend) else { return };
+        let active: Vec<&ServerName> = shape
+            .servers
+            .iter()
+            .filter(|(_, s)| s.state == ServerState::Active)
+            .map(|(name, _)| name)
+            .collect();
+        let traffic = state.traffic.entry(backend.clone()).or_default();
+        traffic.requests += requests;
+        if active.is_empty() {
+            traffic.failures += requests;
+            return;
+        }
+        for (i, name) in (0u64..).zip(&active) {
+            let share = (requests + i) / active.len() as u64;
+            if let Some(server) = traffic.servers.get_mut(*name) {
+                server.requests += share;
+            }
+        }
+    }
+
+    /// Sets what waits for a server of a backend, and the mean time to answer in seconds.
+    pub fn set_load(&self, backend: &BackendName, queued: u64, response_time: Option<f64>) {
+        let mut state = lock(&self.shared.state);
+        let traffic = state.traffic.entry(backend.clone()).or_default();
+        (traffic.queued, traffic.response_time) = (queued, response_time);
+    }
+
+    /// Somebody else is bound to this port: its listener is set aside.
+    pub fn take_port(&self, port: u16) {
+        lock(&self.shared.state).taken_ports.insert(port);
+    }
+
+    /// The balancer comes up again without any table, its counters and connections gone.
+    pub fn lose_table(&self) {
+        let mut state = lock(&self.shared.state);
+        state.table = None;
+        state.traffic.clear();
+    }
+}
+
+impl State {
+    fn apply(&mut self, table: &Arc<RoutingTable>) -> Result<Applied> {
+        table.check()?;
+        let hash = table.hash();
+        let change = match &self.table {
+            None => Change::Start,
+            Some(old) if old.hash() == hash => Change::None,
+            Some(old) if old.shape() == table.shape() => Change::Servers,
+            Some(_) => Change::Reload,
+        };
+        if change == Change::Reload {
+            self.reloads += 1;
+        }
+        if change != Change::None {
+            self.put_in_force(table.clone());
+        }
+        let blocked = table.listeners.keys().filter(|port| self.taken_ports.contains(port));
+        let reason = |port| format!("port {port} is already bound by another process");
+        let set_aside = blocked.map(|p| (SetAside::Listener(*p), reason(p))).collect();
+        Ok(Applied { table: hash, change, set_aside })
+    }
+
+    fn put_in_force(&mut self, table: Arc<RoutingTable>) {
+        let cut = &mut self.cut;
+        self.traffic.retain(|name, traffic| {
+            let servers = table.backends.get(name).map(|b| &b.servers);
+            traffic.servers.retain(|name, traffic| {
+                let stays = servers.is_some_and(|s| s.contains_key(name));
+                *cut += if stays { 0 } else { traffic.open };
+                stays
+            });
+            traffic.in_flight = traffic.servers.values().map(|s| s.open).sum();
+            servers.is_some()
+        });
+        for (name, backend) in &table.backends {
+            let traffic = self.traffic.entry(name.clone()).or_default();
+            for server in backend.servers.keys() {
+                traffic.servers.entry(server.clone()).or_default().up = true;
+            }
+        }
+        self.tables.push_back(table.clone());
+        if self.tables.len() > TABLES_KEPT {
+            self.tables.pop_front();
+        }
+        self.table = Some(table);
+    }
+
+    fn listing(&self) -> String {
+        let mut text = String::new();
+        let Some(table) = &self.table else { return text };
+        for port in table.listeners.keys() {
+            let _ = writeln!(text, "listener {port}");
+        }
+        for (name, backend) in &table.backends {
+            let _ = writeln!(text, "backend {name} {:?} {:?}", backend.protocol, backend.balance);
+            for (server, s) in &backend.servers {
+                let address = s.address_from(table.host.as_ref());
+                let _ = writeln!(text, "  {server} {address} {:?} weight {}", s.state, s.weight);
+            }
+        }
+        text
+    }
+}
+
+#[async_trait]
+impl LoadBalancer for MemoryBalancer {
+    async fn describe(&self) -> Result<BalancerInfo> {
+        let info = || {
+            Ok(BalancerInfo {
+                name: "memory".to_owned(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                servers_without_reload: true,
+                reloads: self.reloads(),
+            })
+        };
+        self.shared.faults.call(Op::Describe, "balancer", info).await
+    }
+
+    async fn apply(&self, table: &RoutingTable) -> Result<Applied> {
+        let asked = Arc::new(table.clone());
+        lock(&self.shared.state).asked = Some(asked.clone());
+        let shared = self.shared.clone();
+        let work = async move {
+            let apply = || {
+                let mut state = lock(&shared.state);
+                let latest = state.asked.clone().unwrap_or(asked);
+                state.apply(&latest)
+            };
+            shared.faults.call(Op::Apply, "routing table", apply).await
+        };
+        self.shared.keyed.run("routing table", "apply", CALL_DEADLINE, work).await
+    }
+
+    async fn traffic(&self) -> Result<Traffic> {
+        let traffic = || {
+            let state = lock(&self.shared.state);
+            let table = state.table.as_ref().map(|t| t.hash());
+            Ok(Traffic { table, backends: state.traffic.clone(), old_workers: 0 })
+        };
+        self.shared.faults.call(Op::Traffic, "balancer", traffic).await
+    }
+
+    async fn files(&self) -> Result<BTreeMap<FileName, String>> {
+        let files = || {
+            let name = FileName::new("table.txt")?;
+            Ok(BTreeMap::from([(name, lock(&self.shared.state).listing())]))
+        };
+        self.shared.faults.call(Op::Files, "balancer", files).await
+    }
+
+    async fn shutdown(&self) -> Result<()> {
+        let shared = self.shared.clone();
+        let work = async move {
+            let end = || {
+                let mut state = lock(&shared.state);
+                let open: u64 = state.traffic.values().map(|t| t.in_flight).sum();
+                state.cut += open;
+                state.asked = None;
+                state.table = None;
+                state.traffic.clear();
+                Ok(())
+            };
+            shared.faults.call(Op::Shutdown, "balancer", end).await
+        };
+        self.shared.keyed.run("routing table", "shut down", CALL_DEADLINE, work).await
+    }
+}

@@ -1,0 +1,348 @@
+//! A container engine as a state machine: no task, no clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::model::{ByteSize, ContainerName, ImageDigest, ImageRef, NetworkName};
+use crate::runtime::{
+    Attachment, Container, ContainerId, ContainerSpec, ContainerState, Exit, NetworkSpec,
+    Readiness, Restart, RuntimeEvent,
+};
+
+/// What a container does once it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behaviour {
+    /// It becomes ready after so long.
+    ReadyAfter(Duration),
+    /// It runs and never becomes ready.
+    NeverReady,
+    /// It runs and nobody has asked it, as with engines: [`Probed`](crate::Probed) finds out.
+    Unasked,
+    /// It ends by itself with code 1 after so long, without having been ready.
+    ExitsAfter(Duration),
+}
+
+/// When a container was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Started {
+    Now,
+    Before,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Engine {
+    /// What tags lead to at the registry; `None`: any image exists.
+    pub(super) registry: Option<BTreeMap<String, ImageDigest>>,
+    /// What a tag led to when it was fetched last, and the digests that are here.
+    tags: BTreeMap<String, ImageDigest>,
+    digests: BTreeSet<ImageDigest>,
+    networks: BTreeMap<NetworkName, NetworkSpec>,
+    containers: BTreeMap<ContainerName, Entry>,
+    /// Held by others on this host.
+    pub(super) foreign_names: BTreeSet<ContainerName>,
+    pub(super) foreign_subnets: Vec<Ipv4Net>,
+    pub(super) foreign_ports: BTreeSet<u16>,
+    made: u64,
+    /// Events nobody has heard yet; the owner sends them.
+    pub(super) news: Vec<RuntimeEvent>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: ContainerId,
+    spec: ContainerSpec,
+    state: ContainerState,
+    readiness: Readiness,
+    /// Set by a test: overrides `readiness`.
+    pinned: Option<Readiness>,
+    work: Work,
+}
+
+/// CPU time up to a moment, and the rate since.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Work {
+    pub(super) cpu: Duration,
+    pub(super) since: Duration,
+    pub(super) rate: f64,
+    pub(super) memory: ByteSize,
+}
+
+impl Work {
+    pub(super) fn cpu_at(&self, now: Duration) -> Duration {
+        self.cpu + now.saturating_sub(self.since).mul_f64(self.rate)
+    }
+}
+
+/// `repository:tag`, the name a tag is known by.
+pub(super) fn tagged(image: &ImageRef) -> String {
+    format!("{}:{}", image.repository(), image.tag().unwrap_or("latest"))
+}
+
+fn made_up_digest(tagged: &str) -> ImageDigest {
+    let mut text = "sha256:".to_owned();
+    for byte in Sha256::digest(tagged) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    ImageDigest::new(text).unwrap_or_else(|e| unreachable!("a SHA-256 is a digest: {e}"))
+}
+
+fn conflict(operation: &'static str, subject: String, message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Conflict, operation, subject, message)
+}
+
+impl Engine {
+    pub(super) fn ensure_image(&mut self, image: &ImageRef) -> Result<ImageDigest> {
+        let name = tagged(image);
+        let absent = || Error::new(ErrorKind::NotFound, "pull", image.to_string(), "no such image");
+        let digest = match (image.digest(), &self.registry) {
+            (Some(digest), _) if self.digests.contains(digest) => digest.clone(),
+            (Some(digest), None) => digest.clone(),
+            (Some(digest), Some(known)) => {
+                known.values().find(|d| *d == digest).cloned().ok_or_else(absent)?
+            }
+            (None, None) => made_up_digest(&name),
+            (None, Some(known)) => {
+                known.get(&name).or_else(|| self.tags.get(&name)).cloned().ok_or_else(absent)?
+            }
+        };
+        self.digests.insert(digest.clone());
+        self.tags.insert(name, digest.clone());
+        Ok(digest)
+    }
+
+    fn has_image(&self, image: &ImageRef) -> bool {
+        match image.digest() {
+            Some(digest) => self.digests.contains(digest),
+            None => self.tags.contains_key(&tagged(image)),
+        }
+    }
+
+    pub(super) fn ensure_network(&mut self, spec: &NetworkSpec) -> Result<()> {
+        let subject = || format!("network \"{}\"", spec.name);
+        match self.networks.get(&spec.name) {
+            Some(there) if there == spec => return Ok(()),
+            Some(there) => {
+                let rule = format!("exists with subnet {}", there.subnet);
+                return Err(conflict("make", subject(), rule));
+            }
+            None => {}
+        }
+        let ours = self.networks.values().map(|n| n.subnet);
+        let mut taken = ours.chain(self.foreign_subnets.iter().copied());
+        if let Some(other) = taken.find(|t| t.contains(&spec.subnet) || spec.subnet.contains(t)) {
+            let rule = format!("subnet {} overlaps {other}", spec.subnet);
+            return Err(conflict("make", subject(), rule));
+        }
+        self.networks.insert(spec.name.clone(), spec.clone());
+        Ok(())
+    }
+
+    pub(super) fn remove_network(&mut self, name: &NetworkName) -> Result<()> {
+        let attached = |e: &&Entry| matches!(&e.spec.network, Attachment::Network { name: n, .. } if n == name);
+        if let Some(entry) = self.containers.values().find(attached) {
+            let rule = format!("container \"{}\" is attached", entry.spec.name);
+            return Err(conflict("remove", format!("network \"{name}\""), rule));
+        }
+        self.networks.remove(name);
+        Ok(())
+    }
+
+    /// Makes and starts the container; tells whether this call started it.
+    pub(super) fn run(&mut self, spec: &ContainerSpec) -> Result<(ContainerId, Started)> {
+        if let Some(entry) = self.containers.get(&spec.name) {
+            let same = entry.spec.hash() == spec.hash();
+            match (&entry.state, same) {
+                (ContainerState::Running, true) => return Ok((entry.id.clone(), Started::Before)),
+                (ContainerState::Created, true) => {}
+                (ContainerState::Exited(_), true) => return Err(taken(spec, "has exited")),
+                (_, false) => return Err(taken(spec, "was made from another spec")),
+            }
+        } else {
+            self.make(spec)?;
+        }
+        Ok((self.start(&spec.name), Started::Now))
+    }
+
+    pub(super) fn make(&mut self, spec: &ContainerSpec) -> Result<()> {
+        self.admit(spec)?;
+        self.made += 1;
+        let entry = Entry {
+            id: ContainerId(format!("memory-{}", self.made)),
+            spec: spec.clone(),
+            state: ContainerState::Created,
+            readiness: Readiness::NotReady("not started".into()),
+            pinned: None,
+            work: Work::default(),
+        };
+        self.containers.insert(spec.name.clone(), entry);
+        Ok(())
+    }
+
+    fn start(&mut self, name: &ContainerName) -> ContainerId {
+        let entry =
+            self.containers.get_mut(name).unwrap_or_else(|| unreachable!("\"{name}\" was made"));
+        entry.state = ContainerState::Running;
+        entry.readiness = Readiness::NotReady("starting".into());
+        self.news.push(RuntimeEvent::Started(name.clone()));
+        entry.id.clone()
+    }
+
+    /// Whether the engine can make it: name, image, network, address and ports.
+    pub(super) fn admit(&self, spec: &ContainerSpec) -> Result<()> {
+        let subject = || format!("container \"{}\"", spec.name);
+        if self.foreign_names.contains(&spec.name) {
+            return Err(taken(spec, "is not this cluster's"));
+        }
+        if !self.has_image(&spec.image) {
+            let rule = format!("image {} is not on the host", spec.image);
+            return Err(Error::new(ErrorKind::NotFound, "run", subject(), rule));
+        }
+        if let Attachment::Network { name, address } = &spec.network {
+            self.admit_address(name, *address).map_err(|e| e.within(subject()).during("run"))?;
+        }
+        let clash = spec.publish.iter().find(|p| self.port_is_taken(p.address, p.host));
+        match clash {
+            Some(p) => {
+                let rule = format!("port {} of {} is already allocated", p.host, p.address);
+                Err(conflict("run", subject(), rule))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn admit_address(&self, name: &NetworkName, address: Ipv4Addr) -> Result<()> {
+        let field = format!("address {address}");
+        let Some(network) = self.networks.get(name) else {
+            let subject = format!("network \"{name}\"");
+            return Err(Error::new(ErrorKind::NotFound, "", subject, "must be made first"));
+        };
+        let subnet = network.subnet;
+        let reserved = [Some(subnet.network()), Some(subnet.broadcast()), subnet.hosts().next()];
+        if !subnet.contains(&address) || reserved.contains(&Some(address)) {
+            return Err(Error::invalid(field, format!("must be a free address of {subnet}")));
+        }
+        let holds = |e: &&Entry| {
+            let here = Attachment::Network { name: name.clone(), address };
+            e.holds_resources() && e.spec.network == here
+        };
+        match self.containers.values().find(holds) {
+            Some(owner) => {
+                Err(conflict("", field, format!("is container \"{}\"'s", owner.spec.name)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn port_is_taken(&self, address: IpAddr, port: u16) -> bool {
+        let held = self.containers.values().filter(|e| e.holds_resources());
+        let meets =
+            |other: IpAddr| other == address || other.is_unspecified() || address.is_unspecified();
+        self.foreign_ports.contains(&port)
+            || held.flat_map(|e| &e.spec.publish).any(|p| p.host == port && meets(p.address))
+    }
+
+    pub(super) fn stop(&mut self, name: &ContainerName) -> Result<()> {
+        if self.foreign_names.contains(name) {
+            let subject = format!("container \"{name}\"");
+            return Err(conflict("stop", subject, "is not this cluster's"));
+        }
+        let Some(entry) = self.containers.remove(name) else { return Ok(()) };
+        if entry.state == ContainerState::Running {
+            self.news.push(RuntimeEvent::Exited(name.clone()));
+        }
+        self.news.push(RuntimeEvent::Removed(name.clone()));
+        Ok(())
+    }
+
+    /// Ends a running container; one that restarts always runs again at once. Whether it ran.
+    pub(super) fn end(&mut self, name: &ContainerName, exit: &Exit) -> bool {
+        let running = |e: &&mut Entry| e.state == ContainerState::Running;
+        let Some(entry) = self.containers.get_mut(name).filter(running) else { return false };
+        entry.state = ContainerState::Exited(Exit { output: String::new(), ..exit.clone() });
+        entry.readiness = Readiness::NotReady("exited".into());
+        let again = entry.spec.restart == Restart::Always;
+        self.news.push(RuntimeEvent::Exited(name.clone()));
+        if again {
+            self.start(name);
+            self.settle(name, Readiness::Ready);
+        }
+        true
+    }
+
+    /// The container's own readiness, unless a test has pinned another.
+    pub(super) fn settle(&mut self, name: &ContainerName, readiness: Readiness) {
+        self.change(name, |entry| entry.readiness = readiness);
+    }
+
+    pub(super) fn pin(&mut self, name: &ContainerName, readiness: Readiness) {
+        self.change(name, |entry| entry.pinned = Some(readiness));
+    }
+
+    fn change(&mut self, name: &ContainerName, change: impl FnOnce(&mut Entry)) {
+        let Some(entry) = self.containers.get_mut(name) else { return };
+        let before = entry.shown();
+        change(entry);
+        if entry.shown() != before {
+            self.news.push(RuntimeEvent::ReadyChanged(name.clone()));
+        }
+    }
+
+    /// The running container of this name and identity.
+    pub(super) fn still_runs(&self, name: &ContainerName, id: &ContainerId) -> bool {
+        self.containers.get(name).is_some_and(|e| e.id == *id && e.state == ContainerState::Running)
+    }
+
+    pub(super) fn list(&self) -> Vec<Container> {
+        self.containers.values().map(Entry::seen).collect()
+    }
+
+    pub(super) fn running(&self) -> impl Iterator<Item = (&ContainerName, Work)> {
+        let running = self.containers.iter().filter(|(_, e)| e.state == ContainerState::Running);
+        running.map(|(name, e)| (name, e.work))
+    }
+
+    pub(super) fn work_of(&mut self, name: &ContainerName) -> Option<&mut Work> {
+        self.containers.get_mut(name).map(|e| &mut e.work)
+    }
+
+    pub(super) fn names(&self) -> Vec<ContainerName> {
+        self.containers.keys().cloned().collect()
+    }
+}
+
+fn taken(spec: &ContainerSpec, why: &str) -> Error {
+    let rule = format!("a container of this name {why}");
+    conflict("run", format!("container \"{}\"", spec.name), rule)
+}
+
+impl Entry {
+    /// An exited container has lost its address and ports, as on Docker.
+    fn holds_resources(&self) -> bool {
+        !matches!(self.state, ContainerState::Exited(_))
+    }
+
+    fn shown(&self) -> Readiness {
+        match (&self.state, &self.pinned) {
+            (ContainerState::Running, Some(pinned)) => pinned.clone(),
+            _ => self.readiness.clone(),
+        }
+    }
+
+    fn seen(&self) -> Container {
+        Container {
+            name: self.spec.name.clone(),
+            id: self.id.clone(),
+            role: self.spec.role,
+            spec: self.spec.hash(),
+            labels: self.spec.labels.clone(),
+            state: self.state.clone(),
+            readiness: self.shown(),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Faults a test asks an in-memory backend for.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::lock;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A call of a contract, to aim a fault at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub enum Op {
+    Announce,
+    Withdraw,
+    Describe,
+    EnsureImage,
+    EnsureNetwork,
+    RemoveNetwork,
+    Run,
+    RunToEnd,
+    Stop,
+    List,
+    Usage,
+    Logs,
+    Apply,
+    Traffic,
+    Files,
+    Shutdown,
+    Put,
+    Remove,
+    Load,
+    Save,
+    Append,
+    Recent,
+}
+
+/// Failures and delays to come, and the calls so far. A clone is a handle to the same.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    failures: BTreeMap<Op, VecDeque<Failure>>,
+    delays: BTreeMap<Op, Duration>,
+    calls: BTreeMap<Op, u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    Before(ErrorKind),
+    After(ErrorKind),
+}
+
+impl Faults {
+    /// The next such call fails and does nothing. Repeated, so many calls fail in turn.
+    pub fn fail_next(&self, op: Op, kind: ErrorKind) {
+        lock(&self.0).failures.entry(op).or_default().push_back(Failure::Before(kind));
+    }
+
+    /// The next such call does its work and then fails with `Timeout`: the answer was lost.
+    pub fn lose_next_answer(&self, op: Op) {
+        let lost = Failure::After(ErrorKind::Timeout);
+        lock(&self.0).failures.entry(op).or_default().push_back(lost);
+    }
+
+    /// Each such call takes so long from now on; zero ends that.
+    pub fn delay(&self, op: Op, delay: Duration) {
+        lock(&self.0).delays.insert(op, delay);
+    }
+
+    /// Such calls begun so far.
+    pub fn calls(&self, op: Op) -> u64 {
+        lock(&self.0).calls.get(&op).copied().unwrap_or_default()
+    }
+
+    /// Does `work` as call `op` on `subject`, with the faults asked for.
+    pub(super) async fn call<T>(
+        &self,
+        op: Op,
+        subject: &str,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let (delay, failure) = self.begin(op);
+        if let Some(delay) = delay.filter(|d| !d.is_zero()) {
+            tokio::time::sleep(delay).await;
+        }
+        let failed = |kind, what| Err(Error::new(kind, format!("{op:?}"), subject, what));
+        match failure {
+            None => work(),
+            Some(Failure::Before(kind)) => failed(kind, "a fault was asked for"),
+            Some(Failure::After(kind)) => {
+                work()?;
+                failed(kind, "the answer was lost, as asked for")
+            }
+        }
+    }
+
+    fn begin(&self, op: Op) -> (Option<Duration>, Option<Failure>) {
+        let mut state = lock(&self.0);
+        *state.calls.entry(op).or_default() += 1;
+        let failure = state.failures.get_mut(&op).and_then(VecDeque::pop_front);
+        (state.delays.get(&op).copied(), failure)
+    }
+}

@@ -1,0 +1,263 @@
+//! Acting on one host: one action a key at a time, bounded, each to its deadline, none waiting for another
+//! host's. What finds no place now is left out: the next pass plans it again from what is true then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::builder::LoopSettings;
+use super::events::{Events, Happened};
+use super::fetch::Fetching;
+use super::inbox::{Ended, Inbox};
+use super::keeper::Remembered;
+use super::link::{Link, bounded};
+use super::ticker::Ticker;
+use crate::error::Result;
+use crate::model::{ClusterId, ImageDigest, ImageRef, RegistryAuth};
+use crate::plan::{Action, ActionKey, Done};
+use crate::runtime::ContainerSpec;
+
+/// The actions of one host.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) link: Arc<Link>,
+    in_flight: BTreeMap<ActionKey, Lane>,
+    /// Actions that succeeded and that no observation has shown yet: not to be repeated.
+    unseen: BTreeMap<ActionKey, Action>,
+    /// Whether the network being made is there; runs wait for it.
+    network: Option<watch::Receiver<Option<bool>>>,
+    /// When the last action ended that changes what a listing shows.
+    last_ended: Duration,
+}
+
+/// What bounds an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Start,
+    Stop,
+    /// One a host by its key: the network, the table.
+    Single,
+}
+
+/// What all actions of a term share.
+#[derive(Debug, Clone)]
+pub(super) struct Hands {
+    pub(super) cluster: ClusterId,
+    pub(super) settings: Arc<LoopSettings>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) events: Events,
+    pub(super) time: Arc<Ticker>,
+    pub(super) tasks: TaskTracker,
+}
+
+impl Desk {
+    pub(super) fn new(link: Arc<Link>) -> Self {
+        Self {
+            link,
+            in_flight: BTreeMap::new(),
+            unseen: BTreeMap::new(),
+            network: None,
+            last_ended: Duration::ZERO,
+        }
+    }
+
+    /// Whether an observation that began then shows what every ended action did.
+    pub(super) fn shown_by(&self, began: Duration) -> bool {
+        began > self.last_ended
+    }
+
+    /// An observation is there: what it began after need not be held back any more.
+    pub(super) fn observed(&mut self, began: Duration) {
+        if self.shown_by(began) {
+            self.unseen.clear();
+        }
+    }
+
+    /// Actions going on.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// An action ended.
+    pub(super) fn ended(&mut self, ended: &Ended) {
+        let key = ended.action.key();
+        self.in_flight.remove(&key);
+        if key == ActionKey::Network {
+            self.network = None;
+        }
+        if !changes_listing(&ended.action) {
+            return;
+        }
+        self.last_ended = self.last_ended.max(ended.at);
+        match ended.result.is_ok() {
+            true => drop(self.unseen.insert(key, ended.action.clone())),
+            false => drop(self.unseen.remove(&key)),
+        }
+    }
+
+    /// Begins what can begin now, in order.
+    pub(super) fn dispatch(&mut self, actions: Vec<Action>, hands: &Hands, after: &Remembered) {
+        for action in actions {
+            if self.admits(&action, &hands.settings) {
+                self.begin(action, hands, after);
+            }
+        }
+    }
+
+    fn admits(&self, action: &Action, settings: &LoopSettings) -> bool {
+        let key = action.key();
+        let lane = lane(action);
+        let busy = || self.in_flight.values().filter(|l| **l == lane).count();
+        !self.in_flight.contains_key(&key)
+            && self.unseen.get(&key) != Some(action)
+            && match lane {
+                Lane::Start => busy() < settings.starts_per_host,
+                Lane::Stop => busy() < settings.stops_per_host,
+                Lane::Single => true,
+            }
+    }
+
+    fn begin(&mut self, action: Action, hands: &Hands, after: &Remembered) {
+        self.in_flight.insert(action.key(), lane(&action));
+        let made = matches!(action, Action::EnsureNetwork(_)).then(|| {
+            let (made, network) = watch::channel(None);
+            self.network = Some(network);
+            made
+        });
+        let hand = Hand {
+            link: self.link.clone(),
+            hands: hands.clone(),
+            network: self.network.clone(),
+            after: after.clone(),
+        };
+        hands.tasks.spawn(hand.work(action, made));
+    }
+}
+
+const fn lane(action: &Action) -> Lane {
+    match action {
+        Action::ResolveImage { .. } | Action::Run { .. } => Lane::Start,
+        Action::Stop { .. } => Lane::Stop,
+        Action::EnsureNetwork(_) | Action::Apply(_) | Action::Clear(_) => Lane::Single,
+    }
+}
+
+const fn changes_listing(action: &Action) -> bool {
+    !matches!(action, Action::ResolveImage { .. })
+}
+
+/// One action on its way.
+struct Hand {
+    link: Arc<Link>,
+    hands: Hands,
+    network: Option<watch::Receiver<Option<bool>>>,
+    after: Remembered,
+}
+
+impl Hand {
+    async fn work(self, action: Action, made: Option<watch::Sender<Option<bool>>>) {
+        let result = self.perform(&action).await;
+        if let Some(made) = made {
+            made.send_replace(Some(result.is_ok()));
+        }
+        self.tell(&action, &result);
+        let ended = Ended { at: self.hands.time.now().monotonic, action, result };
+        let look = changes_listing(&ended.action);
+        let host = self.link.host.clone();
+        self.hands.inbox.put(|news| news.hosts.entry(host).or_default().ended.push(ended));
+        if look {
+            self.link.look.notify_one();
+        }
+    }
+
+    /// The table and a digest need nothing remembered; what makes or removes things does.
+    async fn perform(&self, action: &Action) -> Result<Done> {
+        match action {
+            Action::ResolveImage { image, auth, .. } => {
+                self.fetch(image, auth.as_ref()).await.map(Done::Digest)
+            }
+            Action::Apply(table) => {
+                let apply = self.link.handle.balancer.apply(table);
+                let deadline = self.hands.settings.deadlines.apply;
+                let applied = bounded("apply", &self.link.host, deadline, apply).await?;
+                self.link.put_in_force(table, &applied);
+                self.event(Happened::applied(&self.link.host, &applied));
+                Ok(Done::Plain)
+            }
+            _ => {
+                self.after.clone().wait().await;
+                self.change(action).await.map(|()| Done::Plain)
+            }
+        }
+    }
+
+    async fn change(&self, action: &Action) -> Result<()> {
+        let Link { host, handle, .. } = &*self.link;
+        let deadlines = &self.hands.settings.deadlines;
+        match action {
+            Action::EnsureNetwork(network) => {
+                let ensure = handle.runtime.ensure_network(network);
+                bounded("make network", host, deadlines.network, ensure).await
+            }
+            Action::Run { spec, auth, .. } => self.run(spec, auth.as_ref()).await,
+            Action::Stop { id, grace } => {
+                let name = id.container_name(&self.hands.cluster);
+                let stop = handle.runtime.stop(&name, *grace);
+                bounded("stop", host, deadlines.stop + *grace, stop).await
+            }
+            Action::Clear(network) => {
+                let end = handle.balancer.shutdown();
+                bounded("end balancer", host, deadlines.apply, end).await?;
+                self.link.forget_in_force();
+                let remove = handle.runtime.remove_network(network);
+                bounded("remove network", host, deadlines.network, remove).await
+            }
+            Action::ResolveImage { .. } | Action::Apply(_) => Ok(()),
+        }
+    }
+
+    async fn run(&self, spec: &ContainerSpec, auth: Option<&RegistryAuth>) -> Result<()> {
+        self.fetch(&spec.image, auth).await?;
+        if let Some(mut network) = self.network.clone() {
+            // Whether it was made or not: without it the engine refuses the run, and says why.
+            let _ = network.wait_for(Option::is_some).await;
+        }
+        let run = self.link.handle.runtime.run(spec);
+        let deadline = self.hands.settings.deadlines.run;
+        bounded("run", &self.link.host, deadline, run).await.map(drop)
+    }
+
+    async fn fetch(&self, image: &ImageRef, auth: Option<&RegistryAuth>) -> Result<ImageDigest> {
+        let Hands { events, time, settings, .. } = &self.hands;
+        let progress = Fetching::new(self.link.host.clone(), events.clone(), time.clone());
+        let fetch = self.link.handle.runtime.ensure_image(image, auth, &progress);
+        bounded("fetch image", &self.link.host, settings.deadlines.image, fetch).await
+    }
+
+    fn tell(&self, action: &Action, result: &Result<Done>) {
+        let host = self.link.host.clone();
+        match (action, result) {
+            (_, Err(error)) => {
+                let (action, error) = (action.key(), error.clone());
+                self.event(Happened::Failed { host, action, error });
+            }
+            (Action::ResolveImage { app, .. }, Ok(Done::Digest(digest))) => {
+                self.event(Happened::Resolved { app: app.clone(), digest: digest.clone() });
+            }
+            (Action::Run { id, .. }, _) => self.event(Happened::Started { id: id.clone(), host }),
+            (Action::Stop { id, .. }, _) => self.event(Happened::Stopped { id: id.clone(), host }),
+            (Action::Clear(_), _) => self.event(Happened::Cleared(host)),
+            _ => {}
+        }
+    }
+
+    fn event(&self, what: Happened) {
+        self.hands.events.tell(self.hands.time.now().wall, what);
+    }
+}
+
+#[cfg(test)]
+mod tests;

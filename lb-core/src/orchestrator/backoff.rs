@@ -1,0 +1,87 @@
+//! Waiting longer after each failure: exponential, capped, jittered from a seed.
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// First wait after a failure.
+const FIRST: Duration = Duration::from_millis(100);
+/// Longest wait.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// The waits of one subject. Equal seeds give equal waits: there is no ambient randomness here.
+#[derive(Debug, Clone)]
+pub(super) struct Backoff {
+    failures: u32,
+    jitter: Jitter,
+}
+
+impl Backoff {
+    /// For a subject named by `seed`: different subjects do not retry in step.
+    pub(super) fn new(seed: &str) -> Self {
+        Self { failures: 0, jitter: Jitter::new(seed) }
+    }
+
+    /// The next wait: half of it fixed, half of it random ("equal jitter", AWS Architecture Blog,
+    /// "Exponential Backoff And Jitter").
+    pub(super) fn next(&mut self) -> Duration {
+        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        self.jitter.between(full / 2, full)
+    }
+
+    /// It went well: the next failure waits the first time again.
+    pub(super) const fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+/// Random durations from a seed (`SplitMix64`, Steele, Lea and Flood 2014).
+#[derive(Debug, Clone)]
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub(super) fn new(seed: &str) -> Self {
+        Self(xxh3_64(seed.as_bytes()))
+    }
+
+    /// A duration from `least` to `most`.
+    pub(super) fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let share = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
+        least + most.saturating_sub(least).mul_f64(share)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_stay_capped_and_repeat_from_the_seed() {
+        let waits = |seed| {
+            let mut backoff = Backoff::new(seed);
+            (0..40).map(|_| backoff.next()).collect::<Vec<_>>()
+        };
+        let a = waits("a");
+        assert_eq!(a, waits("a"));
+        assert_ne!(a, waits("b"));
+        for (n, wait) in a.iter().enumerate() {
+            let full = FIRST.saturating_mul(1 << n.min(16)).min(LONGEST);
+            assert!((full / 2..=full).contains(wait), "wait {n} is {wait:?}");
+        }
+    }
+
+    #[test]
+    fn success_starts_over() {
+        let mut backoff = Backoff::new("a");
+        for _ in 0..10 {
+            backoff.next();
+        }
+        backoff.reset();
+        assert!(backoff.next() <= FIRST);
+    }
+}

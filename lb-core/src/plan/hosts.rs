@@ -1,0 +1,214 @@
+//! Before the steps: what became of the actions on each host, which hosts are believed to be gone, and
+//! up to where their balancers obey.
+
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::pass::{HostState, Pass};
+use super::{ActionKey, Outcome, RegistryTrust, What, World};
+use crate::error::ErrorKind;
+use crate::ledger::{HostLedger, Lost, NetworkLedger, Retry};
+use crate::model::HostId;
+
+/// Leases that end within this time end together. As long as hosts' leases usually are.
+const LEASE: Duration = Duration::from_secs(30);
+/// A host that stays away so long is forgotten, and its subnet given to others.
+const FORGET_HOST: Duration = Duration::from_secs(24 * 3600);
+/// Longest wait before a failed action is tried again.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Most failed actions remembered of a host.
+const MAX_RETRIES: usize = 512;
+/// Most subnets remembered as refused by a host.
+const MAX_REFUSED: usize = 64;
+/// How long new instances wait at the start for hosts that have not been seen.
+const RECOVERY: Duration = Duration::from_secs(15);
+
+/// Takes in the outcomes and the registry's set.
+pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
+    let (now, began) = (pass.now.monotonic, pass.began);
+    for host in &mut pass.hosts {
+        let address = host.view.map(|v| v.facts.address);
+        if address.is_some() && address != host.ledger.address {
+            host.edit().address = address;
+        }
+        let outcomes = host.view.map_or(&[][..], |v| &v.outcomes);
+        for outcome in outcomes {
+            take_outcome(host, outcome);
+        }
+        forget_old_retries(host, now);
+        host.ack = acknowledged(host, pass.seq - 1);
+        // The ledger was lost: its old workers live on for a while after the table is replaced.
+        if host.reachable() && serves_unknown(host) {
+            pass.quarantine = now + pass.cluster.hard_stop_after;
+        }
+    }
+    believe(pass, &world.registry);
+    let waited = now >= began + RECOVERY;
+    pass.settled = waited || pass.hosts.iter().all(|h| h.view.is_none_or(|v| v.seen.is_some()));
+    if !pass.settled {
+        pass.wake(began + RECOVERY);
+    }
+}
+
+fn take_outcome(host: &mut HostState<'_>, outcome: &Outcome) {
+    match &outcome.result {
+        Ok(_) => succeeded(host, &outcome.action),
+        Err(error) => {
+            let refused = error.kind() == ErrorKind::Conflict;
+            failed(host, outcome, &error.to_string());
+            if refused && outcome.action == ActionKey::Network {
+                refuse_subnet(host);
+            }
+            let missing = error.kind() == ErrorKind::NotFound;
+            let instance = matches!(outcome.action, ActionKey::Instance(_));
+            if missing && instance && host.ledger.network == NetworkLedger::Made {
+                host.edit().network = NetworkLedger::Asked;
+            }
+        }
+    }
+}
+
+fn succeeded(host: &mut HostState<'_>, key: &ActionKey) {
+    if host.ledger.retries.iter().any(|r| r.key == *key) {
+        host.edit().retries.retain(|r| r.key != *key);
+    }
+    let network = match key {
+        ActionKey::Network => NetworkLedger::Made,
+        ActionKey::Table if host.ledger.clearing => NetworkLedger::Absent,
+        _ => return,
+    };
+    if host.ledger.network != network {
+        host.edit().network = network;
+    }
+}
+
+fn failed(host: &mut HostState<'_>, outcome: &Outcome, error: &str) {
+    let table = match outcome.action {
+        ActionKey::Table => host.ledger.tables.last().map(|t| t.hash),
+        _ => None,
+    };
+    let id = host.id.clone();
+    let retries = &mut host.edit().retries;
+    let before = retries.iter().position(|r| r.key == outcome.action);
+    let before = before.map(|i| retries.swap_remove(i)).filter(|r| r.table == table);
+    let failures = before.map_or(1, |r| r.failures.saturating_add(1));
+    let seed = format!("{id} {:?}", outcome.action);
+    let until = outcome.at + backoff(failures, LONGEST_RETRY, &seed);
+    let key = outcome.action.clone();
+    retries.push(Retry { key, table, failures, until, error: error.to_owned() });
+    if retries.len() > MAX_RETRIES {
+        retries.remove(0);
+    }
+    retries.sort_by(|a, b| a.key.cmp(&b.key));
+}
+
+/// 1 s, doubled with each failure in a row up to `most`, each shortened by up to a fifth so that things
+/// that failed together are not tried together. The share comes from the seed: equal passes, equal waits.
+pub(super) fn backoff(failures: u32, most: Duration, seed: &str) -> Duration {
+    let doubled = Duration::from_secs(1 << failures.saturating_sub(1).min(16)).min(most);
+    let share = xxh3_64(format!("{seed} {failures}").as_bytes()) % 200;
+    doubled.mul_f64(1.0 - share as f64 / 1000.0)
+}
+
+/// A host's network cannot have this subnet. Another is tried while nothing of ours is in it.
+fn refuse_subnet(host: &mut HostState<'_>) {
+    let occupied = host.view.and_then(|v| v.seen.as_ref()).is_some_and(|s| !s.instances.is_empty());
+    if occupied || host.ledger.refused.len() >= MAX_REFUSED {
+        return;
+    }
+    let ledger = host.edit();
+    ledger.refused.extend(ledger.subnet.take());
+    ledger.network = NetworkLedger::Absent;
+    ledger.retries.retain(|r| r.key != ActionKey::Network);
+}
+
+fn forget_old_retries(host: &mut HostState<'_>, now: Duration) {
+    let over = |r: &Retry| now.saturating_sub(r.until) > 10 * LONGEST_RETRY;
+    if host.ledger.retries.iter().any(over) {
+        host.edit().retries.retain(|r| !over(r));
+    }
+}
+
+/// The `seq` up to which what was decided is in force on the host's balancer, where `last` is the ledger's.
+fn acknowledged(host: &HostState<'_>, last: u64) -> u64 {
+    let tables = &host.ledger.tables;
+    let Some(seen) = host.view.and_then(|v| v.seen.as_ref()) else { return 0 };
+    match seen.balancer.as_ref().map(|b| b.table) {
+        // Nothing of ours is in force, nor can be on its way there.
+        None | Some(None) if tables.is_empty() => u64::MAX,
+        None | Some(None) => 0,
+        Some(Some(hash)) => {
+            // A host that comes back has what was decided before it was lost.
+            let last = host.ledger.lost.map_or(last, |lost| lost.seq - 1);
+            match tables.iter().rposition(|t| t.hash == hash) {
+                Some(i) => tables.get(i + 1).map_or(last, |next| next.seq - 1),
+                None => 0,
+            }
+        }
+    }
+}
+
+/// Whether its balancer serves a table nobody remembers: anything may be in it.
+pub(super) fn serves_unknown(host: &HostState<'_>) -> bool {
+    let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    host.ack == 0
+        && balancer
+            .and_then(|b| b.table)
+            .is_some_and(|hash| !host.ledger.tables.iter().any(|t| t.hash == hash))
+}
+
+/// Marks the hosts whose leases ended. More than max(1, 30 %) of the leases within one lease are not
+/// believed: their instances are kept until they come back, fewer are missing, or an operator confirms.
+fn believe(pass: &mut Pass<'_>, trust: &RegistryTrust) {
+    let (now, seq) = (pass.now.monotonic, pass.seq);
+    for host in &mut pass.hosts {
+        match (host.view, host.ledger.lost) {
+            (Some(_), Some(_)) => host.edit().lost = None,
+            (None, None) => host.edit().lost = Some(Lost { since: now, seq, believed: false }),
+            _ => {}
+        }
+    }
+    let lost = || pass.hosts.iter().filter_map(|h| h.ledger.lost);
+    let together = lost().filter(|l| !l.believed || now.saturating_sub(l.since) < LEASE).count();
+    let registered = pass.hosts.iter().filter(|h| h.view.is_some()).count();
+    let most = ((registered + together) * 3 / 10).max(1);
+    let credible = together <= most && *trust != RegistryTrust::Fails;
+    let confirmed = |id: &HostId| match trust {
+        RegistryTrust::Confirmed(hosts) => hosts.contains(id),
+        _ => false,
+    };
+    let mut doubted = Vec::new();
+    for host in &mut pass.hosts {
+        let Some(lost) = host.ledger.lost else { continue };
+        if !lost.believed && (credible || confirmed(&host.id)) {
+            host.edit().lost = Some(Lost { believed: true, ..lost });
+        }
+        host.gone = host.ledger.lost.is_some_and(|l| l.believed);
+        if !host.gone {
+            doubted.push(host.id.clone());
+        }
+    }
+    report(pass, &doubted, trust);
+}
+
+fn report(pass: &mut Pass<'_>, doubted: &[HostId], trust: &RegistryTrust) {
+    if *trust == RegistryTrust::Fails {
+        pass.say(None, None, What::Host, "the registry fails: no host is taken for lost".into());
+    }
+    for id in doubted {
+        let text = "its lease ended with too many others to be believed: its instances are kept \
+                    until it comes back or an operator confirms that it is gone";
+        pass.say(None, Some(id), What::Host, text.into());
+    }
+    let gone: Vec<_> = pass.hosts.iter().filter(|h| h.gone).map(|h| h.id.clone()).collect();
+    for id in gone {
+        pass.say(None, Some(&id), What::Host, "its lease ended: its instances are replaced".into());
+    }
+}
+
+/// Whether nothing of the host need be remembered any more.
+pub(super) fn is_forgotten(host: &HostLedger, now: Duration) -> bool {
+    let over = |l: Lost| now.saturating_sub(l.since) > FORGET_HOST || host.subnet.is_none();
+    host.lost.is_some_and(|l| l.believed && over(l))
+}

@@ -1,0 +1,336 @@
+//! How many instances of which version to start now, and which to drain: scaling, rollouts, canaries and
+//! the way back from a rollout that failed.
+//!
+//! Level-triggered, as Kubernetes' Deployment controller: each pass compares what is there with what is
+//! wanted, and nothing is remembered of a rollout but its verdict.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::What;
+use super::drain::balancers;
+use super::pass::{AppState, Condition, Pass};
+use super::replicas::Rolling;
+use super::version::forgive;
+use crate::ledger::{Phase, Version};
+use crate::model::{Rollout, ServerName};
+
+/// A new instance that was not even seen running after this, beside its `ready_within`, fails its
+/// rollout: the time an image may take to come.
+const IMAGE_LIMIT: Duration = Duration::from_secs(600);
+
+/// What an app's live instances should become.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    pub start: Vec<Start>,
+    /// Indexes of instances to drain.
+    pub drain: Vec<usize>,
+}
+
+/// So many instances of a version.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub version: Arc<Version>,
+    pub count: u32,
+}
+
+/// An app's live instances, by what is to become of them.
+#[derive(Debug, Default)]
+struct Groups {
+    new: Vec<usize>,
+    old: Vec<usize>,
+    new_ready: u32,
+    old_ready: u32,
+    /// Slots of crashed instances that wait.
+    waiting: u32,
+}
+
+/// Whether anything live is not as it should be.
+pub(super) fn rolling(pass: &Pass<'_>, app: &AppState<'_>) -> Rolling {
+    let Some(effective) = &app.effective else { return Rolling::No };
+    let outdated = |i: usize| !is_current(pass, app, effective, i);
+    let live = app.ledger.instances.iter().enumerate().filter(|(_, r)| r.is_live());
+    match live.map(|(i, _)| i).any(outdated) {
+        true => Rolling::Yes,
+        false => Rolling::No,
+    }
+}
+
+/// Decides the moves towards `wanted` instances of the version to run.
+pub(super) fn moves(pass: &mut Pass<'_>, app: &mut AppState<'_>, wanted: u32) -> Moves {
+    if app.view.is_none() {
+        return Moves { drain: live(app), ..Moves::default() };
+    }
+    judge(pass, app);
+    let Some(version) = app.effective.clone() else { return Moves::default() };
+    let groups = group(pass, app, &version);
+    if groups.old.is_empty() {
+        conclude(pass, app, &version, wanted, groups.new_ready);
+        return scale(pass, app, &groups, version, wanted);
+    }
+    if app.ledger.good.is_none() && groups.new_ready > 0 {
+        app.edit().good = Some(Version::clone(&version));
+    }
+    roll(pass, app, &groups, version, wanted)
+}
+
+fn live(app: &AppState<'_>) -> Vec<usize> {
+    let instances = app.ledger.instances.iter().enumerate();
+    instances.filter(|(_, r)| r.is_live()).map(|(i, _)| i).collect()
+}
+
+/// Of the revision to run, in its host's subnet, and reachable from every host that leads to it.
+fn is_current(pass: &Pass<'_>, app: &AppState<'_>, version: &Version, i: usize) -> bool {
+    let record = &app.ledger.instances[i];
+    let host = app.facts[i].host.map(|h| &pass.hosts[h as usize].ledger);
+    let subnet = host.and_then(|h| h.subnet);
+    record.revision == version.revision
+        && subnet.is_none_or(|net| net.contains(&record.assignment.address))
+        && !lacks_host_port(pass, app, i)
+}
+
+/// Made while its host was alone, and now wanted by the balancers of others.
+fn lacks_host_port(pass: &Pass<'_>, app: &AppState<'_>, i: usize) -> bool {
+    let record = &app.ledger.instances[i];
+    pass.publishes()
+        && record.assignment.published.is_empty()
+        && app.ledger.exposed.iter().any(|h| *h != record.assignment.host)
+        && app.view.is_some_and(|v| v.app.ports.values().any(|p| p.outside.is_some()))
+}
+
+fn group(pass: &mut Pass<'_>, app: &AppState<'_>, version: &Version) -> Groups {
+    let mut groups = Groups::default();
+    for i in live(app) {
+        let ready = u32::from(app.facts[i].condition == Condition::Ready);
+        match is_current(pass, app, version, i) {
+            true => (groups.new.push(i), groups.new_ready += ready),
+            false => (groups.old.push(i), groups.old_ready += ready),
+        };
+    }
+    let now = pass.now.monotonic;
+    let taken = |slot: u32| {
+        let live = |r: &&crate::ledger::InstanceLedger| r.slot == slot && r.is_live();
+        app.ledger.instances.iter().any(|r| live(&r))
+    };
+    for (_, slot) in app.ledger.slots.iter().filter(|(n, s)| s.until > now && !taken(**n)) {
+        groups.waiting += 1;
+        pass.wake(slot.until);
+    }
+    groups
+}
+
+/// A new instance that is not ready in time ends its rollout, if there is something to go back to.
+fn judge(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
+    let (Some(target), Some(good)) = (app.target.clone(), app.ledger.good.clone()) else { return };
+    if target.revision == good.revision {
+        return;
+    }
+    if app.ledger.failed == Some(target.revision) {
+        let text = format!("revision {} failed: {} stays", target.revision, good.revision);
+        return pass.say(Some(&app.name.clone()), None, What::Rollout, text);
+    }
+    let Some(late) = earliest_deadline(app, &target) else { return };
+    if late > pass.now.monotonic {
+        return pass.wake(late);
+    }
+    let within = target.app.rollout.ready_within;
+    let text = format!(
+        "revision {} was not ready within {within:?}: back to {}",
+        target.revision, good.revision
+    );
+    pass.say(Some(&app.name.clone()), None, What::Rollout, text);
+    let ledger = app.edit();
+    ledger.failed = Some(target.revision);
+    forgive(ledger, pass.now.monotonic);
+    app.effective = Some(Arc::new(good));
+}
+
+fn earliest_deadline(app: &AppState<'_>, target: &Version) -> Option<Duration> {
+    let within = target.app.rollout.ready_within;
+    let starting = app.ledger.instances.iter().filter(|r| r.revision == target.revision);
+    let deadlines = starting.filter_map(|r| match r.phase {
+        Phase::Starting { running } => {
+            let unready = app.ledger.slots.get(&r.slot).and_then(|s| s.unready);
+            Some(unready.or(running).map_or(r.asked + IMAGE_LIMIT, |since| since) + within)
+        }
+        _ => None,
+    });
+    // Slots that wait after a crash count as well, or a crash loop would never fail a rollout.
+    let crashed = app.ledger.slots.values().filter_map(|s| s.unready).map(|since| since + within);
+    deadlines.chain(crashed).min()
+}
+
+/// The first version that serves is good, and each later one once all its instances are ready.
+fn conclude(
+    pass: &mut Pass<'_>,
+    app: &mut AppState<'_>,
+    version: &Arc<Version>,
+    wanted: u32,
+    ready: u32,
+) {
+    let enough = match &app.ledger.good {
+        Some(good) if good.revision == version.revision => {
+            match Arc::ptr_eq(&good.app, &version.app) || *good == **version {
+                true => return,
+                false => 0,
+            }
+        }
+        Some(_) => wanted,
+        None => 1,
+    };
+    if ready < enough {
+        return;
+    }
+    app.edit().good = Some(Version::clone(version));
+    if enough > 0 {
+        let text = format!("revision {} runs on {ready} instances", version.revision);
+        pass.say(Some(&app.name.clone()), None, What::Rollout, text);
+    }
+}
+
+/// Nothing old is left: more or fewer of the same.
+fn scale(
+    pass: &Pass<'_>,
+    app: &AppState<'_>,
+    groups: &Groups,
+    version: Arc<Version>,
+    wanted: u32,
+) -> Moves {
+    let have = groups.new.len() as u32;
+    let count = wanted.saturating_sub(have + groups.waiting);
+    let start = if count > 0 { vec![Start { version, count }] } else { Vec::new() };
+    let surplus = have.saturating_sub(wanted) as usize;
+    let drain = match surplus {
+        0 => Vec::new(),
+        _ => victims(pass, app, &groups.new).into_iter().take(surplus).collect(),
+    };
+    Moves { start, drain }
+}
+
+/// New beside old: start within the surge, drain above the floor.
+fn roll(
+    pass: &mut Pass<'_>,
+    app: &AppState<'_>,
+    groups: &Groups,
+    version: Arc<Version>,
+    wanted: u32,
+) -> Moves {
+    let bounds = Bounds::of(app, &version, wanted);
+    let new = groups.new.len() as u32 + groups.waiting;
+    let old = groups.old.len() as u32;
+    let room = (wanted + bounds.surge).saturating_sub(new + old);
+    let count = bounds.new.saturating_sub(new).min(room);
+    let mut start = Vec::new();
+    if let Some(good) = app.ledger.good.clone().filter(|_| bounds.old > old) {
+        let count = (bounds.old - old).min(room.saturating_sub(count));
+        start.push(Start { version: Arc::new(good), count });
+    }
+    start.push(Start { version: version.clone(), count });
+    start.retain(|s| s.count > 0);
+    let drain = droppable(pass, app, groups, &bounds);
+    let text = format!(
+        "revision {}: {} of {} ready; {old} others left{}",
+        version.revision,
+        groups.new_ready,
+        bounds.new,
+        if bounds.old > 0 { " beside the canary" } else { "" }
+    );
+    pass.say(Some(&app.name), None, What::Rollout, text);
+    Moves { start, drain }
+}
+
+/// What a rollout aims at and stays within.
+#[derive(Debug)]
+struct Bounds {
+    /// Instances of the new version in the end.
+    new: u32,
+    /// Instances of the old one kept beside a canary.
+    old: u32,
+    surge: u32,
+    /// Fewer ready ones are not allowed.
+    floor: u32,
+}
+
+impl Bounds {
+    fn of(app: &AppState<'_>, version: &Version, wanted: u32) -> Self {
+        let rules = app.view.map_or_else(Rollout::default, |v| v.app.rollout.clone());
+        let unavailable = rules.max_unavailable.of_rounded_down(wanted);
+        let surge = rules.max_surge.of_rounded_up(wanted);
+        let surge = if unavailable == 0 { surge.max(1) } else { surge };
+        let going_back = app.target.as_ref().is_some_and(|t| t.revision != version.revision);
+        let canary =
+            rules.canary.filter(|_| !going_back && wanted > 0 && replaces_good(app, version));
+        let new = canary.as_ref().map_or(wanted, |c| u32::from(c.instances).min(wanted));
+        let old = canary.map_or(0, |_| (wanted - new).max(1));
+        Self { new, old, surge, floor: wanted.saturating_sub(unavailable) }
+    }
+}
+
+/// Whether a good version of another revision is there to try this one beside.
+fn replaces_good(app: &AppState<'_>, version: &Version) -> bool {
+    app.ledger.good.as_ref().is_some_and(|g| g.revision != version.revision)
+}
+
+/// The old instances that can go now: first those that are not ready, as long as enough are left that
+/// could become ready; then ready ones above the floor.
+fn droppable(pass: &Pass<'_>, app: &AppState<'_>, groups: &Groups, bounds: &Bounds) -> Vec<usize> {
+    let new = groups.new.len() as u32;
+    let old = groups.old.len() as u32;
+    let not_ready = new - groups.new_ready;
+    let spare = (new + old).saturating_sub(bounds.floor + not_ready);
+    let most = spare.min(old.saturating_sub(bounds.old));
+    let unready = (old - groups.old_ready).min(most);
+    let above = (groups.new_ready + groups.old_ready).saturating_sub(bounds.floor);
+    let ready = (most - unready).min(above);
+    let order = victims(pass, app, &groups.old);
+    order.into_iter().take((unready + ready) as usize).collect()
+}
+
+/// The instances in the order in which they are given up: not ready first; then, each time, the one with
+/// the fewest connections on the host that has most of the app, of those on the fullest.
+fn victims(pass: &Pass<'_>, app: &AppState<'_>, among: &[usize]) -> Vec<usize> {
+    let mut crowd = BTreeMap::<u32, u32>::new();
+    for i in live(app) {
+        *crowd.entry(host_of(app, i)).or_default() += 1;
+    }
+    let is_ready = |i: &usize| app.facts[*i].condition == Condition::Ready;
+    let (ready, mut order): (Vec<usize>, Vec<usize>) = among.iter().partition(|i| is_ready(i));
+    let never_served = |i: usize| matches!(app.ledger.instances[i].phase, Phase::Starting { .. });
+    order.sort_by_key(|i| (Reverse(never_served(*i)), Reverse(app.ledger.instances[*i].slot)));
+    for i in &order {
+        crowd.entry(host_of(app, *i)).and_modify(|n| *n -= 1);
+    }
+    let mut queues = BTreeMap::<u32, Vec<usize>>::new();
+    for i in ready {
+        queues.entry(host_of(app, i)).or_default().push(i);
+    }
+    let balancers = balancers(pass, app);
+    let mut heap = BinaryHeap::new();
+    for (host, queue) in &mut queues {
+        // The next victim stands last.
+        let slot = |i: usize| app.ledger.instances[i].slot;
+        queue.sort_by_cached_key(|i| (Reverse(connections(pass, app, &balancers, *i)), slot(*i)));
+        let full = pass.hosts.get(*host as usize).map_or(0, |h| h.used.instances);
+        heap.push((crowd[host], full, Reverse(*host)));
+    }
+    while let Some((crowd, full, Reverse(host))) = heap.pop() {
+        let Some(i) = queues.get_mut(&host).and_then(Vec::pop) else { continue };
+        order.push(i);
+        heap.push((crowd - 1, full.saturating_sub(1), Reverse(host)));
+    }
+    order
+}
+
+fn host_of(app: &AppState<'_>, i: usize) -> u32 {
+    app.facts[i].host.unwrap_or(u32::MAX)
+}
+
+/// Open connections of an instance over the balancers that lead to it.
+fn connections(pass: &Pass<'_>, app: &AppState<'_>, balancers: &[u32], i: usize) -> u64 {
+    let server = ServerName::from(&app.id(i).container_name(&pass.cluster.id));
+    let hosts = balancers.iter().map(|h| &pass.hosts[*h as usize]);
+    let seen = hosts.filter_map(|h| h.view.and_then(|v| v.seen.as_deref()));
+    seen.filter_map(|s| s.balancer.as_ref()?.open.get(&server)).sum()
+}

@@ -1,0 +1,329 @@
+//! Last step: what each host's balancer serves.
+//!
+//! Every app's backends are made once and shared by all tables; a table's hash is made from its parts, and
+//! the table itself only where it has to be put in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::What;
+use super::memo::{AppMemo, AppRoutes, NamedBackend, RouteInputs};
+use super::pass::{AppState, Condition, Pass};
+use super::place::has_labels;
+use crate::ledger::{InstanceLedger, Phase};
+use crate::model::{App, BackendName, Exposure, HostId, PortName, Protocol, ServerName};
+use crate::routing::{Backend, FULL_WEIGHT, Server, ServerState};
+
+/// How long tables wait for adopted instances to be probed, after a ledger was lost.
+const ADOPTION: Duration = Duration::from_secs(10);
+
+/// A server to be, without its strings.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    instance: u32,
+    state: ServerState,
+    weight: u16,
+}
+
+/// Makes the app's backends, as far as they changed, and hangs them on the hosts that have them.
+pub(super) fn app(pass: &mut Pass<'_>, app: &mut AppState<'_>, index: u32) {
+    let entries = entries(pass, app);
+    let exposed = exposed(pass, app, &entries);
+    let routes = routes(pass, app, &entries, &exposed);
+    expose(pass, app, &exposed);
+    if routes.backends.is_empty() && routes.partial.is_empty() {
+        return;
+    }
+    for host in &exposed {
+        pass.hosts[*host as usize].parts.push(index);
+    }
+    hold(pass, app, &exposed);
+}
+
+/// Ready instances take traffic, draining ones keep theirs. When checks fail on all that served, they stay:
+/// a backend is never emptied by failing checks alone.
+fn entries(pass: &mut Pass<'_>, app: &AppState<'_>) -> Vec<Entry> {
+    let records = app.ledger.instances.iter().zip(&app.facts).zip(0..);
+    let mut entries = Vec::with_capacity(app.facts.len());
+    let mut failing = Vec::new();
+    for ((record, fact), instance) in records {
+        let state = match (&record.phase, fact.condition) {
+            (Phase::Serving { .. }, Condition::NotReady) => {
+                failing.push(Entry { instance, state: ServerState::Active, weight: FULL_WEIGHT });
+                continue;
+            }
+            (Phase::Serving { .. }, _) => ServerState::Active,
+            (Phase::Draining { .. }, _) => ServerState::Draining,
+            _ => continue,
+        };
+        entries.push(Entry { instance, state, weight: FULL_WEIGHT });
+    }
+    let active = entries.iter().any(|e| e.state == ServerState::Active);
+    if !active && !failing.is_empty() {
+        let text = "checks fail on all instances that served: they are kept in the balancer";
+        pass.say(Some(&app.name), None, What::Health, text.to_owned());
+        entries.append(&mut failing);
+        entries.sort_unstable_by_key(|e| e.instance);
+    }
+    weigh(app, &mut entries);
+    entries
+}
+
+/// Shares requests between a canary and the version beside it.
+fn weigh(app: &AppState<'_>, entries: &mut [Entry]) {
+    let (Some(view), Some(version)) = (app.view, &app.effective) else { return };
+    let Some(canary) = &view.app.rollout.canary else { return };
+    let is_new = |e: &Entry| app.ledger.instances[e.instance as usize].revision == version.revision;
+    let active = |e: &&Entry| e.state == ServerState::Active;
+    let new = entries.iter().filter(active).filter(|e| is_new(e)).count() as u64;
+    let old = entries.iter().filter(active).filter(|e| !is_new(e)).count() as u64;
+    let judged = app.target.as_ref().is_none_or(|t| t.revision != version.revision);
+    if new == 0 || old == 0 || judged {
+        return;
+    }
+    let share = u64::from(canary.weight.get());
+    let (for_new, for_old) = (share * old, (100 - share) * new);
+    let most = for_new.max(for_old);
+    let scaled = |part: u64| (part * 256).div_ceil(most).clamp(1, 256) as u16;
+    for entry in entries {
+        entry.weight = scaled(if is_new(entry) { for_new } else { for_old });
+    }
+}
+
+/// Hosts whose table has the app, in order.
+fn exposed(pass: &Pass<'_>, app: &AppState<'_>, entries: &[Entry]) -> Vec<u32> {
+    let registered = |h: &u32| pass.hosts[*h as usize].view.is_some();
+    let all = (0..pass.hosts.len() as u32).filter(registered);
+    let before = || {
+        let ids = app.ledger.exposed.iter();
+        let found = ids.filter_map(|id| pass.hosts.binary_search_by(|h| h.id.cmp(id)).ok());
+        found.map(|h| h as u32).filter(registered).collect()
+    };
+    let Some(view) = app.view else {
+        return if entries.is_empty() { Vec::new() } else { before() };
+    };
+    match &view.app.placement.exposure {
+        Exposure::EveryHost => all.collect(),
+        Exposure::Labelled(labels) => {
+            all.filter(|h| has_labels(&pass.hosts[*h as usize], labels)).collect()
+        }
+        Exposure::RunningHosts => {
+            let runs =
+                |r: &InstanceLedger| r.is_live() || matches!(r.phase, Phase::Draining { .. });
+            let running = app.ledger.instances.iter().zip(&app.facts).filter(|(r, _)| runs(r));
+            let mut hosts: Vec<u32> =
+                running.filter_map(|(_, f)| f.host).filter(registered).collect();
+            hosts.sort_unstable();
+            hosts.dedup();
+            // While it crashes everywhere its listeners stay and answer 503.
+            if hosts.is_empty() { before() } else { hosts }
+        }
+    }
+}
+
+/// Keeps the names of the hosts that have the app, and of those that had it until they acknowledge.
+fn expose(pass: &Pass<'_>, app: &mut AppState<'_>, exposed: &[u32]) {
+    let done = |id: &HostId, seq: u64| match pass.hosts.binary_search_by(|h| h.id.cmp(id)) {
+        Ok(h) => pass.hosts[h].view.is_some() && pass.hosts[h].ack >= seq,
+        Err(_) => true,
+    };
+    if app.ledger.leaving.iter().any(|(id, seq)| done(id, *seq)) {
+        app.edit().leaving.retain(|id, seq| !done(id, *seq));
+    }
+    if pass.same_hosts && app.memo.exposed == exposed && app.memo.inputs.is_some() {
+        return;
+    }
+    app.memo = Arc::new(AppMemo { exposed: exposed.to_vec(), ..AppMemo::clone(&app.memo) });
+    let now: BTreeSet<HostId> =
+        exposed.iter().map(|h| pass.hosts[*h as usize].id.clone()).collect();
+    if now == app.ledger.exposed {
+        return;
+    }
+    let seq = pass.seq;
+    let ledger = app.edit();
+    let gone: Vec<HostId> = ledger.exposed.difference(&now).cloned().collect();
+    ledger.leaving.extend(gone.into_iter().map(|id| (id, seq)));
+    ledger.leaving.retain(|id, _| !now.contains(id));
+    ledger.exposed = now;
+}
+
+/// After a loss of the ledger nobody knows which of the adopted instances served: the tables in force stay
+/// until the instances were probed.
+fn hold(pass: &mut Pass<'_>, app: &AppState<'_>, exposed: &[u32]) {
+    let until = pass.began + ADOPTION;
+    let unasked = |r: &InstanceLedger| matches!(r.phase, Phase::Starting { running: Some(_) });
+    let mut records = app.ledger.instances.iter().zip(&app.facts);
+    if pass.now.monotonic >= until
+        || !records.any(|(r, f)| unasked(r) && f.condition == Condition::Unasked)
+    {
+        return;
+    }
+    for host in exposed {
+        let host = &mut pass.hosts[*host as usize];
+        let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+        host.hold |= host.ack == 0 && balancer.is_some_and(|b| b.table.is_some());
+    }
+    pass.wake(until);
+}
+
+fn routes(
+    pass: &Pass<'_>,
+    app: &mut AppState<'_>,
+    entries: &[Entry],
+    exposed: &[u32],
+) -> Arc<AppRoutes> {
+    let confined = pass.publishes()
+        && entries.iter().any(|e| is_confined(&app.ledger.instances[e.instance as usize]));
+    let settings = app.settings().cloned();
+    let servers = fingerprint(pass, app, entries);
+    if let (Some(inputs), Some(settings), false) = (&app.memo.inputs, &settings, confined)
+        && Arc::ptr_eq(&inputs.settings, settings)
+        && (inputs.wanted, inputs.servers) == (app.view.is_some(), servers)
+        && app.memo.routes.partial.is_empty()
+    {
+        return app.memo.routes.clone();
+    }
+    let mut routes = AppRoutes { backends: backends(pass, app, entries, None), ..<_>::default() };
+    if confined {
+        let partial =
+            |h: &u32| (*h, backends(pass, app, entries, Some(&pass.hosts[*h as usize].id)));
+        routes.partial = exposed.iter().map(partial).collect();
+    }
+    routes.key = key(app, &routes);
+    let routes = Arc::new(routes);
+    let inputs =
+        settings.map(|settings| RouteInputs { settings, wanted: app.view.is_some(), servers });
+    let memo = AppMemo { inputs, routes: routes.clone(), ..AppMemo::clone(&app.memo) };
+    app.memo = Arc::new(memo);
+    routes
+}
+
+/// Only its own host reaches it.
+fn is_confined(record: &InstanceLedger) -> bool {
+    record.assignment.published.is_empty()
+}
+
+/// A hash of all that servers are made from.
+fn fingerprint(pass: &Pass<'_>, app: &AppState<'_>, entries: &[Entry]) -> u128 {
+    let mut bytes = Vec::with_capacity(entries.len() * 48);
+    for entry in entries {
+        let record = &app.ledger.instances[entry.instance as usize];
+        bytes.extend_from_slice(&record.slot.to_le_bytes());
+        bytes.extend_from_slice(&record.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&record.revision.bits().to_le_bytes());
+        bytes.extend_from_slice(&record.assignment.address.octets());
+        bytes.extend_from_slice(&entry.weight.to_le_bytes());
+        bytes.push(entry.state as u8);
+        if let Some(host) = app.facts[entry.instance as usize].host.map(|h| &pass.hosts[h as usize])
+        {
+            bytes.extend_from_slice(&host.mark.to_le_bytes());
+            match host.ledger.address {
+                Some(IpAddr::V4(address)) => bytes.extend_from_slice(&address.octets()),
+                Some(IpAddr::V6(address)) => bytes.extend_from_slice(&address.octets()),
+                None => {}
+            }
+        }
+        for port in record.assignment.published.values() {
+            bytes.extend_from_slice(&port.to_le_bytes());
+        }
+    }
+    xxh3_128(&bytes)
+}
+
+/// The backends of the app's outside ports, for all hosts, or as one host reaches them.
+fn backends(
+    pass: &Pass<'_>,
+    app: &AppState<'_>,
+    entries: &[Entry],
+    only: Option<&HostId>,
+) -> Vec<NamedBackend> {
+    let make = |port: &PortName, mut backend: Backend| {
+        backend.servers = servers(pass, app, entries, port, only);
+        let name = BackendName::of(&app.name, port);
+        let hash = backend.hash();
+        NamedBackend { name, backend: Arc::new(backend), hash }
+    };
+    match app.settings() {
+        Some(settings) => {
+            let outside = settings.ports.iter().filter(|(_, p)| p.outside.is_some());
+            outside.map(|(name, _)| make(name, shape(settings, name))).collect()
+        }
+        // What it was is forgotten; its instances drain.
+        None => {
+            let records = entries.iter().map(|e| &app.ledger.instances[e.instance as usize]);
+            let ports: BTreeSet<&PortName> =
+                records.flat_map(|r| r.assignment.ports.keys()).collect();
+            let bare = || Backend::new(app.name.clone(), Protocol::Tcp);
+            ports.into_iter().map(|port| make(port, bare())).collect()
+        }
+    }
+}
+
+fn shape(settings: &App, name: &PortName) -> Backend {
+    let port = &settings.ports[name];
+    Backend {
+        app: settings.name.clone(),
+        protocol: port.protocol,
+        balance: port.balance.clone(),
+        sticky: port.sticky.clone(),
+        health: port.health.clone(),
+        limits: port.limits.clone(),
+        timeouts: port.timeouts.clone(),
+        servers: BTreeMap::new(),
+    }
+}
+
+fn servers(
+    pass: &Pass<'_>,
+    app: &AppState<'_>,
+    entries: &[Entry],
+    port: &PortName,
+    only: Option<&HostId>,
+) -> BTreeMap<ServerName, Server> {
+    let mut ids = BTreeSet::new();
+    let mut servers = BTreeMap::new();
+    for entry in entries {
+        let record = &app.ledger.instances[entry.instance as usize];
+        let assignment = &record.assignment;
+        let reached = only.is_none_or(|host| assignment.host == *host || !is_confined(record));
+        let Some(inside) = assignment.ports.get(port).filter(|_| reached) else { continue };
+        // Two of one slot meet only after a ledger was lost; the younger one serves.
+        if !ids.insert(record.slot) && entry.state == ServerState::Draining {
+            continue;
+        }
+        let host = app.facts[entry.instance as usize].host;
+        let address = host.and_then(|h| pass.hosts[h as usize].ledger.address);
+        let published = assignment.published.get(port);
+        let server = Server {
+            id: NonZeroU32::MIN.saturating_add(record.slot),
+            host: Some(assignment.host.clone()),
+            address: SocketAddr::new(assignment.address.into(), *inside),
+            published: published.and_then(|p| Some(SocketAddr::new(address?, *p))),
+            state: entry.state,
+            weight: entry.weight,
+        };
+        let name = record.id(&app.name).container_name(&pass.cluster.id);
+        servers.insert(ServerName::from(&name), server);
+    }
+    servers
+}
+
+/// Names everything the app brings into a table.
+fn key(app: &AppState<'_>, routes: &AppRoutes) -> u128 {
+    let listeners = app.view.map(|v| {
+        let ports = v.app.ports.values();
+        let leads = ports.map(|p| (p.outside, p.protocol, &p.hosts, &p.path, p.prefix, &p.tls));
+        leads.collect::<Vec<_>>()
+    });
+    let named =
+        |list: &[NamedBackend]| list.iter().map(|b| (b.name.clone(), b.hash)).collect::<Vec<_>>();
+    let partial: Vec<_> = routes.partial.iter().map(|(h, list)| (*h, named(list))).collect();
+    let all = (&app.name, listeners, named(&routes.backends), partial);
+    let bytes = serde_json::to_vec(&all).unwrap_or_else(|e| unreachable!("routes are JSON: {e}"));
+    xxh3_128(&bytes)
+}

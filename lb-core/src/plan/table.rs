@@ -1,0 +1,222 @@
+//! The tables of the hosts: put together from the apps' parts, asked for where another one is in force.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::memo::{NamedBackend, TableMemo};
+use super::pass::{AppState, HostState, Pass};
+use super::{Action, ActionKey, What, address};
+use crate::ledger::{NetworkLedger, TableLedger};
+use crate::model::{BackendName, Protocol};
+use crate::routing::{Listener, Route, RoutingTable, TableHash};
+
+/// Most tables remembered of a host while none of them is known to be in force.
+const MAX_TABLES: usize = 32;
+
+/// Asks for each host's table where it is not in force. Gives what was derived.
+pub(super) fn all(
+    pass: &mut Pass<'_>,
+    apps: &[AppState<'_>],
+    before: &[Option<TableMemo>],
+) -> Vec<Option<TableMemo>> {
+    (0..pass.hosts.len() as u32)
+        .map(|host| {
+            let known = before.get(host as usize).copied().flatten().filter(|_| pass.same_hosts);
+            pass.hosts[host as usize].view?;
+            set_aside(pass, host);
+            let Some(memo) = wanted(&pass.hosts[host as usize], host, apps, known) else {
+                clear(pass, host);
+                return None;
+            };
+            remember(pass, host, memo.hash);
+            apply(pass, host, apps, memo.hash);
+            Some(memo)
+        })
+        .collect()
+}
+
+/// The host's table, by hash; `None` where there is nothing to serve
+/// and nothing to take back.
+fn wanted(
+    host: &HostState<'_>,
+    index: u32,
+    apps: &[AppState<'_>],
+    known: Option<TableMemo>,
+) -> Option<TableMemo> {
+    if host.parts.is_empty() && !must_be_emptied(host) {
+        return None;
+    }
+    let inputs = inputs(host, index, apps);
+    if known.is_some_and(|k| k.inputs == inputs) {
+        return known;
+    }
+    let listeners = listeners(host, apps).0;
+    let backends = host.parts.iter().flat_map(|a| backends(&apps[*a as usize], index));
+    let mut parts: Vec<_> = backends.map(|b| (&b.name, b.hash)).collect();
+    parts.sort_unstable();
+    let hash = RoutingTable::hash_of_parts(Some(&host.id), &listeners, parts.into_iter());
+    Some(TableMemo { inputs, hash })
+}
+
+/// Instances are left here that a balancer may still lead to.
+fn must_be_emptied(host: &HostState<'_>) -> bool {
+    let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    let serves = balancer.is_some_and(|b| b.table.is_some());
+    host.used.instances > 0 && (serves || !host.ledger.tables.is_empty())
+}
+
+fn inputs(host: &HostState<'_>, index: u32, apps: &[AppState<'_>]) -> u128 {
+    let mut bytes = Vec::with_capacity(host.parts.len() * 16 + 16);
+    for part in &host.parts {
+        let routes = &apps[*part as usize].memo.routes;
+        bytes.extend_from_slice(&routes.key.to_le_bytes());
+        if !routes.partial.is_empty() {
+            bytes.extend_from_slice(&index.to_le_bytes());
+        }
+    }
+    xxh3_128(&bytes)
+}
+
+fn backends<'a>(app: &'a AppState<'_>, host: u32) -> &'a [NamedBackend] {
+    let routes = &app.memo.routes;
+    routes.partial.get(&host).unwrap_or(&routes.backends)
+}
+
+/// A port of an app whose listener is another app's.
+struct Clash {
+    app: u32,
+    port: u16,
+}
+
+fn listeners(host: &HostState<'_>, apps: &[AppState<'_>]) -> (BTreeMap<u16, Listener>, Vec<Clash>) {
+    let mut listeners = BTreeMap::<u16, Listener>::new();
+    let mut clashes = Vec::new();
+    for part in &host.parts {
+        let app = &apps[*part as usize];
+        let Some(view) = app.view else { continue };
+        for (name, port) in &view.app.ports {
+            let Some(outside) = port.outside.map(u16::from) else { continue };
+            let backend = BackendName::of(&app.name, name);
+            if port.protocol == Protocol::Tcp {
+                let certificate = port.tls.clone();
+                match listeners.entry(outside) {
+                    Entry::Occupied(_) => clashes.push(Clash { app: *part, port: outside }),
+                    Entry::Vacant(free) => {
+                        free.insert(Listener::Tcp { backend, certificate });
+                    }
+                }
+                continue;
+            }
+            let http = || Listener::Http { routes: [].into(), certificates: [].into() };
+            let Listener::Http { routes, certificates } =
+                listeners.entry(outside).or_insert_with(http)
+            else {
+                clashes.push(Clash { app: *part, port: outside });
+                continue;
+            };
+            certificates.extend(port.tls.clone().map(|pem| (backend.clone(), pem)));
+            let route = |host| Route {
+                host,
+                path: port.path.clone(),
+                prefix: port.prefix,
+                backend: backend.clone(),
+            };
+            if port.hosts.is_empty() {
+                routes.insert(route(None));
+            }
+            routes.extend(port.hosts.iter().cloned().map(|h| route(Some(h))));
+        }
+    }
+    (listeners, clashes)
+}
+
+fn remember(pass: &mut Pass<'_>, host: u32, hash: TableHash) {
+    let seq = pass.seq;
+    let state = &mut pass.hosts[host as usize];
+    if state.ledger.clearing {
+        state.edit().clearing = false;
+    }
+    if state.ledger.tables.last().is_some_and(|t| t.hash == hash) {
+        // Once it is in force, nothing before it can be.
+        if is_in_force(state, hash) && state.ledger.tables.len() > 1 {
+            let keep = state.ledger.tables.len() - 1;
+            state.edit().tables.drain(..keep);
+        }
+        return;
+    }
+    let tables = &mut state.edit().tables;
+    tables.retain(|t| t.hash != hash);
+    tables.push(TableLedger { hash, seq });
+    if tables.len() > MAX_TABLES {
+        tables.remove(0);
+    }
+}
+
+fn is_in_force(host: &HostState<'_>, hash: TableHash) -> bool {
+    let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    balancer.is_some_and(|b| b.table == Some(hash))
+}
+
+/// Asks for the table unless it is in force, or has just failed.
+fn apply(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>], hash: TableHash) {
+    let state = &pass.hosts[host as usize];
+    if is_in_force(state, hash) || !state.reachable() || state.hold {
+        return;
+    }
+    let failed = state.ledger.retries.iter().any(|r| r.table == Some(hash));
+    if failed && pass.must_wait(host, &ActionKey::Table) {
+        return;
+    }
+    let table = materialise(pass, host, apps);
+    pass.hosts[host as usize].table = Some(Action::Apply(Arc::new(table)));
+}
+
+fn materialise(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>]) -> RoutingTable {
+    let state = &pass.hosts[host as usize];
+    let (listeners, clashes) = listeners(state, apps);
+    let parts = state.parts.iter().flat_map(|a| backends(&apps[*a as usize], host));
+    let backends = parts.map(|b| (b.name.clone(), b.backend.clone())).collect();
+    let table = RoutingTable { host: Some(state.id.clone()), listeners, backends };
+    let id = state.id.clone();
+    for Clash { app, port } in clashes {
+        let text = format!("outside port {port} is another app's: not listened on");
+        pass.say(Some(&apps[app as usize].name), Some(&id), What::Failed, text);
+    }
+    table
+}
+
+fn set_aside(pass: &mut Pass<'_>, host: u32) {
+    let state = &pass.hosts[host as usize];
+    let balancer = state.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    let Some(balancer) = balancer.filter(|b| !b.set_aside.is_empty()) else { return };
+    let id = state.id.clone();
+    for (part, why) in &balancer.set_aside {
+        let text = format!("{} is set aside: {why}", String::from(part.clone()));
+        pass.say(None, Some(&id), What::Failed, text);
+    }
+}
+
+/// Nothing is left to serve or run: the balancer is ended and the network removed.
+fn clear(pass: &mut Pass<'_>, host: u32) {
+    let state = &mut pass.hosts[host as usize];
+    let balancer = state.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    let serves = balancer.is_some_and(|b| b.table.is_some());
+    if balancer.is_some() && !serves && !state.ledger.tables.is_empty() {
+        state.edit().tables.clear();
+    }
+    let made = state.ledger.network != NetworkLedger::Absent;
+    let empty = state.used.instances == 0 && state.fresh();
+    if !empty || !(serves || made) || pass.must_wait(host, &ActionKey::Table) {
+        return;
+    }
+    let subnet = pass.hosts[host as usize].ledger.subnet.unwrap_or(pass.cluster.range);
+    let name = address::network_name(pass.cluster, subnet);
+    let state = &mut pass.hosts[host as usize];
+    state.stops.push(Action::Clear(name));
+    if !state.ledger.clearing {
+        state.edit().clearing = true;
+    }
+}

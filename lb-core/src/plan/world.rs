@@ -1,0 +1,218 @@
+//! The snapshot a pass plans from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+use crate::balancer::SetAside;
+use crate::error::{Error, Result};
+use crate::model::{
+    App, AppName, Assignment, ClusterId, HostFacts, HostId, ImageDigest, ImageRef, InstanceId,
+    ServerName,
+};
+use crate::routing::TableHash;
+use crate::runtime::{Exit, Readiness, SpecHash};
+use crate::scale::{LoadSample, ScalePolicy};
+
+/// Everything a pass plans from. Made by the loop from each host's latest observation.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// The cluster's settings.
+    pub cluster: Arc<ClusterSpec>,
+    /// The desired apps.
+    pub apps: BTreeMap<AppName, AppView>,
+    /// The registered hosts; a host that is only in the ledger has lost its lease.
+    pub hosts: BTreeMap<HostId, HostView>,
+    /// Whether the set of hosts can be believed (see the fifteenth invariant).
+    pub registry: RegistryTrust,
+}
+
+/// Settings of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterSpec {
+    /// In names, labels and networks.
+    pub id: ClusterId,
+    /// Divided into one subnet per host. Default `10.210.0.0/16`.
+    pub range: Ipv4Net,
+    /// Prefix length of a host's subnet, at least 4 above the range's and at most 28. Default 24.
+    pub subnet_prefix: u8,
+    /// Ports of hosts that lead to instances for other hosts. Default 20000 to 27999: below Linux's
+    /// ephemeral range (`net.ipv4.ip_local_port_range`, 32768 up).
+    pub host_ports: RangeInclusive<u16>,
+    /// How balancers reach instances of other hosts.
+    pub reach: Reach,
+    /// How long a balancer's old workers may live after a reload (`hard-stop-after`): addresses rest as long.
+    pub hard_stop_after: Duration,
+}
+
+/// How balancers reach instances of other hosts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// At a port of the other host's registered address: works on any network.
+    #[default]
+    HostPort,
+    /// At their internal address: hosts route to each other's subnets.
+    Routed,
+}
+
+impl ClusterSpec {
+    /// A cluster with defaults.
+    pub fn new(id: ClusterId) -> Self {
+        Self {
+            id,
+            range: Ipv4Net::new_assert(Ipv4Addr::new(10, 210, 0, 0), 16),
+            subnet_prefix: 24,
+            host_ports: 20_000..=27_999,
+            reach: Reach::HostPort,
+            hard_stop_after: Duration::from_secs(60),
+        }
+    }
+
+    /// Rules between the fields.
+    ///
+    /// # Errors
+    /// `Invalid` naming the field.
+    pub fn check(&self) -> Result<()> {
+        if !(self.range.prefix_len()..=28).contains(&self.subnet_prefix) {
+            return Err(Error::invalid(
+                "cluster: subnet_prefix",
+                "must be the range's prefix length to 28",
+            ));
+        }
+        match self.host_ports.is_empty() || *self.host_ports.start() < 1024 {
+            true => Err(Error::invalid("cluster: host_ports", "must be a range from 1024 up")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A desired app and what the planner needs to decide about it.
+#[derive(Debug, Clone)]
+pub struct AppView {
+    /// What the user asks for.
+    pub app: Arc<App>,
+    /// What moves its count; `None`: nothing.
+    pub policy: Option<Arc<dyn ScalePolicy>>,
+    /// What was measured, oldest first.
+    pub load: Arc<[LoadSample]>,
+}
+
+/// A registered host and what is known of it.
+#[derive(Debug, Clone)]
+pub struct HostView {
+    /// What it says of itself.
+    pub facts: Arc<HostFacts>,
+    /// The latest complete observation; `None` before the first.
+    pub seen: Option<Arc<Observation>>,
+    /// Whether destructive actions are allowed: the observation began after our last action there ended,
+    /// and is not older than the loop's bound.
+    pub fresh: bool,
+    /// Whether the host answers. An unreachable host gets no actions and keeps its instances.
+    pub reachable: bool,
+    /// Results of actions since the last pass, each handed over once.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// What was seen on a host in one round.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When the round began (monotonic).
+    pub began: Duration,
+    /// Instances of this cluster, in order of id.
+    pub instances: Vec<ObservedInstance>,
+    /// Networks are made once; whether ours was there.
+    pub balancer: Option<ObservedBalancer>,
+}
+
+/// A container that bears an instance's name and labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedInstance {
+    /// Which, from its name.
+    pub id: InstanceId,
+    /// Where it is reached, from its labels.
+    pub assignment: Arc<Assignment>,
+    /// The image as the app named it and its digest, from its labels.
+    pub image: Arc<ImageRef>,
+    /// The spec it was made from.
+    pub spec: SpecHash,
+    /// What it does.
+    pub state: InstanceState,
+}
+
+/// What an instance does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    /// Made, never started.
+    Created,
+    /// Running; it may take traffic when ready.
+    Running(Readiness),
+    /// Ended.
+    Exited(Exit),
+}
+
+/// What a balancer was seen to serve.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedBalancer {
+    /// The table in force.
+    pub table: Option<TableHash>,
+    /// Servers with open connections, over all workers and backends; absent: none.
+    pub open: BTreeMap<ServerName, u64>,
+    /// What the last `apply` left out, and why.
+    pub set_aside: BTreeMap<SetAside, String>,
+}
+
+/// Whether the registry's set of hosts can be believed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistryTrust {
+    /// It answers.
+    #[default]
+    Answers,
+    /// It fails: nobody is replaced.
+    Fails,
+    /// An operator has confirmed that these hosts are gone.
+    Confirmed(BTreeSet<HostId>),
+}
+
+/// The result of an action the plan asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// When it ended (monotonic).
+    pub at: Duration,
+    /// What was asked.
+    pub action: ActionKey,
+    /// What came of it.
+    pub result: std::result::Result<Done, Error>,
+}
+
+/// What an action gave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Done {
+    /// It was done.
+    Plain,
+    /// The image's digest.
+    Digest(ImageDigest),
+}
+
+/// Names an action: one at a time for each key on a host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionKey {
+    /// Resolving an app's image.
+    Image(AppName),
+    /// The host's network.
+    Network,
+    /// Starting or stopping this instance.
+    Instance(InstanceId),
+    /// The host's routing table.
+    Table,
+}

@@ -1,0 +1,137 @@
+//! How many instances an app should have, from what is measured.
+
+mod combine;
+mod floors;
+mod target;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::combine::{Highest, Least};
+pub use self::floors::Floors;
+pub use self::target::{Metric, Target};
+use crate::model::{App, Scaling};
+use crate::time::Now;
+
+/// Decides how many instances an app should have.
+///
+/// # Contract
+/// - Pure and incremental: the same view, memory and time give the same decision, and what must be
+///   remembered is in the memory it returns. It never sees a clock, a random number or another app.
+/// - The core applies min, max, floors and the largest step afterwards; a policy need not.
+/// - It may be asked at any interval, also twice at the same time. Missing, stale or absurd measurements
+///   must lead to [`Decision::Hold`] or to more instances, never to fewer.
+pub trait ScalePolicy: Debug + Send + Sync + 'static {
+    /// Decides from the load seen so far.
+    fn decide(
+        &self,
+        load: &LoadView<'_>,
+        memory: &PolicyMemory,
+        now: Now,
+    ) -> (Decision, PolicyMemory);
+}
+
+/// What a policy sees of one app.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LoadView<'a> {
+    /// The app.
+    pub app: &'a App,
+    /// Instances wanted now.
+    pub wanted: u32,
+    /// Of them, those that take traffic.
+    pub ready: u32,
+    /// Of them, those still starting.
+    pub starting: u32,
+    /// What was measured, oldest first; at most [`MAX_SAMPLES`].
+    pub samples: &'a [LoadSample],
+}
+
+/// Most samples a policy is shown.
+pub const MAX_SAMPLES: usize = 120;
+
+/// One measurement of one app, summed over its instances and balancers. `None`: not measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LoadSample {
+    /// When.
+    pub at: Now,
+    /// The time it covers.
+    pub over: Duration,
+    /// Instances that were measured.
+    pub instances: u32,
+    /// CPUs in use.
+    pub cpu: Option<f64>,
+    /// Bytes in use.
+    pub memory: Option<f64>,
+    /// Requests (HTTP) or connections (TCP) a second.
+    pub requests: Option<f64>,
+    /// Of them, those that failed.
+    pub failures: Option<f64>,
+    /// In flight and queued, mean of the readings.
+    pub concurrency: Option<f64>,
+    /// Seconds to answer, mean.
+    pub response_time: Option<f64>,
+}
+
+/// What a policy remembers between decisions: any JSON it likes, at most 64 KiB. `Null` at first, and
+/// after a loss: a policy must accept that at any time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PolicyMemory(pub serde_json::Value);
+
+/// What a policy decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// Keep the count, for this reason.
+    Hold(String),
+    /// Have so many, for this reason.
+    Want {
+        /// The count, before limits.
+        count: u32,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Decision {
+    /// The count it comes to, where `wanted` are wanted now.
+    pub const fn count(&self, wanted: u32) -> u32 {
+        match self {
+            Self::Hold(_) => wanted,
+            Self::Want { count, .. } => *count,
+        }
+    }
+}
+
+/// The built-in policy for an app's targets and schedule: the highest of its [`Target`]s over its
+/// [`Floors`]. `None` when it sets none, or names a policy of the platform's own; put [`Floors`] around
+/// that one where the app has a schedule.
+pub fn from_scaling(scaling: &Scaling) -> Option<Arc<dyn ScalePolicy>> {
+    if scaling.policy.is_some() {
+        return None;
+    }
+    let metrics = [
+        scaling.cpu.map(Metric::Cpu),
+        scaling.memory.map(Metric::Memory),
+        scaling.requests.map(Metric::Requests),
+        scaling.concurrency.map(Metric::Concurrency),
+    ];
+    let target = |metric| {
+        let target = Target::new(metric);
+        let target = scaling.scale_in_after.map_or(target.clone(), |d| target.scale_in_after(d));
+        Arc::new(target) as Arc<dyn ScalePolicy>
+    };
+    let targets: Vec<_> = metrics.into_iter().flatten().map(target).collect();
+    let inner: Arc<dyn ScalePolicy> = match (targets.is_empty(), scaling.schedule.is_empty()) {
+        (true, true) => return None,
+        (true, false) => Arc::new(Least),
+        (false, _) => Arc::new(Highest::new(targets)),
+    };
+    match scaling.schedule.is_empty() {
+        true => Some(inner),
+        false => Some(Arc::new(Floors::new(&scaling.schedule, inner))),
+    }
+}

@@ -1,0 +1,133 @@
+//! What must outlive the process, and who leads.
+
+mod file;
+mod latest;
+mod snapshot;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+pub use self::file::{FileAppStore, FileLeadership, FileLedgerStore};
+pub(crate) use self::latest::Latest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Ledger;
+use crate::model::{App, AppName, Claim};
+use crate::scale::LoadSample;
+
+/// The apps wanted, by name.
+pub type AppSet = BTreeMap<AppName, Arc<App>>;
+
+/// The desired apps.
+///
+/// # Contract
+/// - `put` of an app refuses one whose [`Claim`](crate::Claim)s clash with another app's, naming the owner.
+/// - A call that returned `Ok` has reached stable storage, where there is one.
+/// - All calls are idempotent; cancelling one leaves it done or not done.
+#[async_trait]
+pub trait AppStore: Debug + Send + Sync + 'static {
+    /// Adds or replaces.
+    ///
+    /// # Errors
+    /// `Conflict` naming the owner of a claim; `Unavailable` if the store cannot be written.
+    async fn put(&self, app: &App) -> Result<()>;
+
+    /// Removes. Absent is success.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be written.
+    async fn remove(&self, name: &AppName) -> Result<()>;
+
+    /// All apps now, and again after each change. Never ends; an `Err` item says the store cannot be
+    /// believed right now. A slow reader sees the latest set.
+    fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>>;
+}
+
+/// The planner's ledger. Losing it costs delay, never safety.
+#[async_trait]
+pub trait LedgerStore: Debug + Send + Sync + 'static {
+    /// The ledger saved last, `None` at first.
+    ///
+    /// # Errors
+    /// `Corrupt` when neither it nor the one before can be read; `Unsupported` when its schema is newer.
+    async fn load(&self) -> Result<Option<Ledger>>;
+
+    /// Saves it, replacing the one before as a whole.
+    ///
+    /// # Errors
+    /// `Fenced` when a leader of a higher term has saved; `Unavailable` if it cannot be written.
+    async fn save(&self, ledger: &Ledger, term: Term) -> Result<()>;
+}
+
+/// Measurements of the past, for policies that learn from them.
+#[async_trait]
+pub trait LoadStore: Debug + Send + Sync + 'static {
+    /// Adds a sample; the store keeps a bounded number an app and drops the oldest.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be written.
+    async fn append(&self, app: &AppName, sample: &LoadSample) -> Result<()>;
+
+    /// The latest `most` samples of an app, oldest first.
+    ///
+    /// # Errors
+    /// `Unavailable` if the store cannot be read.
+    async fn recent(&self, app: &AppName, most: usize) -> Result<Vec<LoadSample>>;
+}
+
+/// Counts leaders: each new one has a higher term than all before.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Term(pub u64);
+
+/// Whether this process leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It leads, in this term.
+    Leader(Term),
+    /// Another leads, or nobody yet.
+    Follower,
+}
+
+/// Chooses one leader among processes.
+///
+/// # Contract
+/// At most one process believes itself leader of a term; terms never repeat and only rise. Between two
+/// terms both may believe: the term fences the older.
+pub trait Leadership: Debug + Send + Sync + 'static {
+    /// Stands for election: the standing now, and again at each change. Dropping the stream resigns.
+    fn campaign(&self) -> BoxStream<'static, Result<Standing>>;
+}
+
+/// Refuses an app whose claims clash with another app's, naming the owner.
+pub(crate) fn refuse_clashes(apps: &AppSet, app: &App) -> Result<()> {
+    for (port_name, port) in &app.ports {
+        for claim in port.claims() {
+            let Some(owner) = owner_of(apps, app, &claim) else { continue };
+            let subject = format!("app \"{}\": port \"{port_name}\"", app.name);
+            let rule = format!("{claim} is already claimed by app \"{owner}\"");
+            return Err(Error::new(ErrorKind::Conflict, "put", subject, rule));
+        }
+    }
+    Ok(())
+}
+
+fn owner_of<'a>(apps: &'a AppSet, app: &App, claim: &Claim) -> Option<&'a AppName> {
+    let clashes = |other: &App| {
+        other.ports.values().flat_map(crate::model::Port::claims).any(|c| c.clashes(claim))
+    };
+    apps.values().find(|other| other.name != app.name && clashes(other)).map(|other| &other.name)
+}
+
+/// A write of a term that is over.
+pub(crate) fn fenced(term: Term, seen: Term) -> Error {
+    let rule = format!("term {} is over, a leader of term {} has saved", term.0, seen.0);
+    Error::new(ErrorKind::Fenced, "save", "ledger", rule)
+}

@@ -1,0 +1,254 @@
+//! Apps, ledger and leadership in the files of one directory: enough for a platform on one machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use serde::{Deserialize, Serialize};
+
+use super::snapshot::{Fallback, Snapshot, io_error, open_lock};
+use super::{
+    AppSet, AppStore, Latest, Leadership, LedgerStore, Standing, Term, fenced, refuse_clashes,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::ledger::Ledger;
+use crate::model::{App, AppName};
+
+/// Schema of `apps.json`: all apps by name.
+const APPS_SCHEMA: u32 = 1;
+/// Schema of `ledger.json`: the ledger and the term that saved it.
+const LEDGER_SCHEMA: u32 = 1;
+/// Schema of `term.json`: the latest term begun.
+const TERM_SCHEMA: u32 = 1;
+/// Time between two looks at a lock that another process holds.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// Longest time between two tries after errors; it doubles from [`LOOK_AGAIN`].
+const LOOK_AGAIN_MOST: Duration = Duration::from_secs(30);
+
+/// An [`AppStore`] in `apps.json` of a directory.
+///
+/// The file holds secrets and is readable by its owner only. A damaged file gives way to
+/// `apps.previous.json`. Other processes may put apps too; their changes are heard with the next change
+/// made here.
+#[derive(Debug)]
+pub struct FileAppStore {
+    file: Arc<Snapshot<AppSet>>,
+    apps: Arc<Latest<Arc<AppSet>>>,
+    /// One change at a time, told in order.
+    turn: Arc<Mutex<()>>,
+}
+
+impl FileAppStore {
+    /// Reads the apps kept in `directory`, which need not exist yet.
+    ///
+    /// # Errors
+    /// `Corrupt` when neither the file nor the one before can be read; `Unsupported` when its schema is
+    /// newer; `Unavailable` for an error of the file system.
+    pub async fn open(directory: impl Into<PathBuf>) -> Result<Self> {
+        let file =
+            Arc::new(Snapshot::new(directory.into(), "apps", APPS_SCHEMA, Fallback::Previous));
+        let reader = file.clone();
+        let apps = blocking("open", move || reader.read()).await?.unwrap_or_default();
+        let apps = Arc::new(Latest::new(Ok(Arc::new(apps))));
+        Ok(Self { file, apps, turn: Arc::default() })
+    }
+
+    async fn change(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&mut AppSet) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (file, told, turn) = (self.file.clone(), self.apps.clone(), self.turn.clone());
+        let work = move || {
+            let _turn = crate::memory::lock(&turn);
+            let apps = file.update(|old| {
+                let mut apps = old.unwrap_or_default();
+                change(&mut apps).map(|()| apps)
+            })?;
+            told.tell_news(Arc::new(apps));
+            Ok(())
+        };
+        blocking(operation, work).await
+    }
+}
+
+#[async_trait]
+impl AppStore for FileAppStore {
+    async fn put(&self, app: &App) -> Result<()> {
+        let app = Arc::new(app.clone());
+        let put = move |apps: &mut AppSet| {
+            refuse_clashes(apps, &app)?;
+            apps.insert(app.name.clone(), app);
+            Ok(())
+        };
+        self.change("put", put).await
+    }
+
+    async fn remove(&self, name: &AppName) -> Result<()> {
+        let name = name.clone();
+        let remove = move |apps: &mut AppSet| {
+            apps.remove(&name);
+            Ok(())
+        };
+        self.change("remove", remove).await
+    }
+
+    fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>> {
+        self.apps.watch()
+    }
+}
+
+/// A [`LedgerStore`] in `ledger.json` of a directory. A damaged file gives way to `ledger.previous.json`.
+#[derive(Debug)]
+pub struct FileLedgerStore {
+    file: Arc<Snapshot<Saved>>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Saved {
+    term: Term,
+    ledger: Ledger,
+}
+
+impl FileLedgerStore {
+    /// The ledger kept in `directory`, which need not exist yet. Reads nothing.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            file: Arc::new(Snapshot::new(
+                directory.into(),
+                "ledger",
+                LEDGER_SCHEMA,
+                Fallback::Previous,
+            )),
+        }
+    }
+}
+
+#[async_trait]
+impl LedgerStore for FileLedgerStore {
+    async fn load(&self) -> Result<Option<Ledger>> {
+        let file = self.file.clone();
+        let saved = blocking("load", move || file.read()).await?;
+        Ok(saved.map(|saved| saved.ledger))
+    }
+
+    async fn save(&self, ledger: &Ledger, term: Term) -> Result<()> {
+        let (file, ledger) = (self.file.clone(), ledger.clone());
+        let save = move || {
+            file.update(|old| match old {
+                Some(old) if old.term > term => Err(fenced(term, old.term)),
+                _ => Ok(Saved { term, ledger }),
+            })
+        };
+        blocking("save", save).await.map(drop)
+    }
+}
+
+/// A [`Leadership`] by a lock on `leader.lock` of a directory, which the system releases when the process
+/// ends however it ends. `term.json` counts: it is written before a term begins, so no term repeats.
+///
+/// For processes of one machine, or of a file system that carries `flock` between machines. The lock is
+/// of the file itself: do not delete it while a process runs.
+#[derive(Debug, Clone)]
+pub struct FileLeadership {
+    directory: Arc<Path>,
+}
+
+impl FileLeadership {
+    /// Leadership among the processes that name this directory, which need not exist yet.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into().into() }
+    }
+}
+
+impl Leadership for FileLeadership {
+    fn campaign(&self) -> BoxStream<'static, Result<Standing>> {
+        let candidate = Candidate {
+            directory: self.directory.clone(),
+            held: None,
+            follows: false,
+            pause: Duration::ZERO,
+        };
+        stream::unfold(candidate, |mut candidate| async move {
+            let standing = candidate.next().await;
+            Some((standing, candidate))
+        })
+        .boxed()
+    }
+}
+
+#[derive(Debug)]
+struct Candidate {
+    directory: Arc<Path>,
+    /// The lock, while it leads.
+    held: Option<std::fs::File>,
+    /// Whether it has been told that it follows.
+    follows: bool,
+    pause: Duration,
+}
+
+impl Candidate {
+    /// The standing once it differs from what was told before, or an error.
+    async fn next(&mut self) -> Result<Standing> {
+        if self.held.is_some() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            tokio::time::sleep(self.pause).await;
+            let directory = self.directory.clone();
+            match blocking("campaign", move || take_seat(&directory)).await {
+                Ok(Some((lock, term))) => {
+                    self.held = Some(lock);
+                    return Ok(Standing::Leader(term));
+                }
+                Ok(None) => {
+                    self.pause = LOOK_AGAIN;
+                    if !std::mem::replace(&mut self.follows, true) {
+                        return Ok(Standing::Follower);
+                    }
+                }
+                Err(e) => {
+                    self.pause = (self.pause * 2).clamp(LOOK_AGAIN, LOOK_AGAIN_MOST);
+                    self.follows = false;
+                    return Err(e);
+                }
+            }
+        }
+    }
+}
+
+/// Takes the lock and begins the next term; `None` while another holds it.
+fn take_seat(directory: &Path) -> Result<Option<(std::fs::File, Term)>> {
+    let path = directory.join("leader.lock");
+    std::fs::create_dir_all(directory).map_err(|e| io_error("make", directory, e))?;
+    let lock = open_lock(&path).map_err(|e| io_error("open", &path, e))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Ok(None),
+        Err(std::fs::TryLockError::Error(e)) => return Err(io_error("lock", &path, e)),
+    }
+    let counter =
+        Snapshot::<Term>::new(directory.to_owned(), "term", TERM_SCHEMA, Fallback::Refuse);
+    let term = counter.update(|last| Ok(Term(last.unwrap_or_default().0 + 1)))?;
+    Ok(Some((lock, term)))
+}
+
+/// Runs work that blocks on a thread for it. It runs to its end also when the wait is dropped.
+async fn blocking<T: Send + 'static>(
+    operation: &'static str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(|e| match e.operation().is_empty() {
+            true => e.during(operation),
+            false => e,
+        }),
+        Err(e) => {
+            let what = "the task ended early";
+            Err(Error::new(ErrorKind::Unexpected, operation, "files", what).with_source(e))
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The planner on a cluster in memory: the main job, step by step.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
+mod plan_sim;
+
+use std::time::Duration;
+
+use lb_core::*;
+use plan_sim::Sim;
+
+const SHOP: &str = r#"
+    name = "shop"
+    image = "registry.example.org/shop:1"
+    replicas = 3
+    [ports.web]
+    container = 8080
+    outside = 80
+    hosts = ["shop.example.org"]
+"#;
+
+fn servers(sim: &Sim, host: &str) -> usize {
+    let table = sim.hosts[&HostId::new(host).unwrap()].table.as_ref();
+    table.map_or(0, |t| t.backends.values().map(|b| b.servers.len()).sum())
+}
+
+#[test]
+fn deploys_scales_and_removes() {
+    let mut sim = Sim::new(1);
+    sim.deploy(SHOP);
+    sim.settle();
+    sim.check_settled();
+    assert_eq!((sim.running(), servers(&sim, "h1")), (3, 3));
+    sim.deploy(&SHOP.replace("= 3", "= 5"));
+    sim.settle();
+    assert_eq!((sim.running(), servers(&sim, "h1")), (5, 5));
+    sim.deploy(&SHOP.replace("= 3", "= 2"));
+    sim.settle();
+    assert_eq!((sim.running(), servers(&sim, "h1")), (2, 2));
+    sim.apps.clear();
+    sim.settle();
+    assert_eq!(sim.running(), 0);
+    assert!(sim.hosts.values().all(|h| h.table.is_none() && h.networks.is_empty()));
+    assert!(sim.ledger.apps.is_empty());
+}
+
+#[test]
+fn a_dead_instance_is_replaced_in_one_pass() {
+    let mut sim = Sim::new(1);
+    sim.deploy(SHOP);
+    sim.settle();
+    let victim = sim.hosts.values().next().unwrap().containers.keys().next().unwrap().clone();
+    sim.kill(&victim);
+    let actions: Vec<_> = sim.pass().into_values().flatten().collect();
+    let next = InstanceId { incarnation: 1, ..victim.clone() };
+    assert!(actions.iter().any(|a| matches!(a, Action::Run { id, .. } if *id == next)));
+    assert!(actions.iter().any(|a| matches!(a, Action::Stop { id, .. } if *id == victim)));
+    let Some(Action::Apply(table)) = actions.iter().find(|a| matches!(a, Action::Apply(_))) else {
+        panic!("the dead one must leave the table");
+    };
+    assert_eq!(table.backends.values().next().unwrap().servers.len(), 2);
+    sim.settle();
+    assert_eq!((sim.running(), servers(&sim, "h1")), (3, 3));
+}
+
+#[test]
+fn rolls_out_beside_the_old() {
+    let mut sim = Sim::new(2);
+    sim.deploy(SHOP);
+    sim.settle();
+    sim.ready_after.insert("2".into(), Some(Duration::from_secs(2)));
+    sim.deploy(&SHOP.replace("shop:1", "shop:2"));
+    sim.until(60, "rolled out", |s| {
+        assert!(s.running() <= 4 + 3, "more than the surge and what drains");
+        s.ready_with_tag("2") == 3 && s.running() == 3
+    });
+    sim.settle();
+    sim.check_settled();
+}
+
+#[test]
+fn goes_back_when_the_new_is_not_ready_in_time() {
+    let mut sim = Sim::new(1);
+    sim.deploy(SHOP);
+    sim.settle();
+    sim.ready_after.insert("2".into(), None);
+    sim.deploy(&SHOP.replace("shop:1", "shop:2"));
+    sim.run_for(Duration::from_secs(30));
+    assert_eq!((sim.ready_with_tag("1"), sim.running()), (3, 4));
+    sim.run_for(Duration::from_secs(60));
+    assert_eq!((sim.ready_with_tag("1"), sim.running()), (3, 3));
+    assert!(sim.last_says(What::Rollout));
+    // It is not tried again, until the app changes.
+    sim.deploy(&SHOP.replace("shop:1", "shop:3"));
+    sim.until(60, "rolled out", |s| s.ready_with_tag("3") == 3 && s.running() == 3);
+}
