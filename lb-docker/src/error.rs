@@ -1,0 +1,248 @@
+//! What can go wrong with an engine, and which kind of error it is to the core.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bollard::errors::Error as BollardError;
+use lb_core::{Error, ErrorKind};
+
+use crate::transport::NotConnected;
+
+/// What went wrong in one call.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// No connection, or one that broke.
+    #[error("the engine cannot be reached: {}", innermost(.0))]
+    Unreachable(#[source] BollardError),
+    /// No answer in time.
+    #[error("the engine did not answer within {0:?}")]
+    Late(Duration),
+    /// The engine said no.
+    #[error("{message} (HTTP {status})")]
+    Refused { status: u16, message: String },
+    /// An answer that does not parse.
+    #[error("the engine's answer does not parse: {0}")]
+    Garbled(#[source] BollardError),
+    /// A rule of ours, with the kind it breaks.
+    #[error("{message}")]
+    Rule { kind: ErrorKind, message: String },
+}
+
+impl Failure {
+    pub(crate) fn conflict(message: impl Into<String>) -> Self {
+        Self::Rule { kind: ErrorKind::Conflict, message: message.into() }
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::Rule { kind: ErrorKind::Invalid, message: message.into() }
+    }
+
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Self::Rule { kind: ErrorKind::Unexpected, message: message.into() }
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Unreachable(_) => ErrorKind::Unavailable,
+            Self::Late(_) => ErrorKind::Timeout,
+            Self::Refused { status, message } => refusal(*status, &message.to_lowercase()),
+            Self::Garbled(_) => ErrorKind::Unexpected,
+            Self::Rule { kind, .. } => *kind,
+        }
+    }
+
+    /// Whether the engine said that the thing does not exist.
+    pub(crate) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether it may have been done although it failed: the answer is what is missing.
+    pub(crate) const fn is_unclear(&self) -> bool {
+        matches!(self, Self::Unreachable(_) | Self::Late(_) | Self::Garbled(_))
+    }
+
+    /// The core's error: what was being done, to what.
+    pub(crate) fn into_error(self, operation: &'static str, subject: impl Into<String>) -> Error {
+        Error::new(self.kind(), operation, subject, self.to_string()).with_source(self)
+    }
+}
+
+impl From<BollardError> for Failure {
+    fn from(error: BollardError) -> Self {
+        match error {
+            BollardError::DockerResponseServerError { status_code, message } => {
+                Self::Refused { status: status_code, message: message.trim().to_owned() }
+            }
+            // An error in the middle of a stream that began with 200: the registry's, said by the engine.
+            BollardError::DockerStreamError { error } => {
+                Self::Refused { status: 500, message: error }
+            }
+            BollardError::RequestTimeoutError => Self::Late(crate::engine::TRANSPORT_DEADLINE),
+            BollardError::IOError { .. }
+            | BollardError::HyperResponseError { .. }
+            | BollardError::HyperLegacyError { .. } => Self::Unreachable(error),
+            other => Self::Garbled(other),
+        }
+    }
+}
+
+/// The cause that says most: hyper's own text is "connection error".
+fn innermost(error: &BollardError) -> String {
+    if let BollardError::IOError { err } = error
+        && let Some(inner) = err.get_ref().and_then(|e| e.downcast_ref::<NotConnected>())
+    {
+        return inner.to_string();
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
+
+/// Phrases by which Docker Engine (20.10 to 29) tells apart what it answers with one status, in lower case.
+const TAKEN: [&str; 8] = [
+    "port is already allocated",
+    "address already in use",
+    "cannot assign requested address",
+    "pool overlaps",
+    "already in use by container",
+    "has active endpoints",
+    "already exists",
+    "is already in progress",
+];
+const DENIED: [&str; 6] = [
+    "unauthorized",
+    "authentication required",
+    "no basic auth credentials",
+    "access denied",
+    "access to the resource is denied",
+    "incorrect username or password",
+];
+const MISSING: [&str; 4] =
+    ["manifest unknown", "no such image", "repository name not known", "name unknown"];
+const REGISTRY_DOWN: [&str; 9] = [
+    "connection refused",
+    "no such host",
+    "i/o timeout",
+    "network is unreachable",
+    "no route to host",
+    "client.timeout exceeded",
+    "tls handshake timeout",
+    "toomanyrequests",
+    "unexpected eof",
+];
+const BAD_SETTING: [&str; 4] = [
+    "executable file not found",
+    "no such file or directory: unknown",
+    "unable to find user",
+    "invalid mount config",
+];
+
+fn refusal(status: u16, message: &str) -> ErrorKind {
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
+    match status {
+        // A port or address that is taken comes as 403, 409 or 500, by version.
+        400 | 403 | 409 | 500 if says(&TAKEN) => ErrorKind::Conflict,
+        403 | 404 | 500 if says(&DENIED) => ErrorKind::Denied,
+        500 if says(&MISSING) => ErrorKind::NotFound,
+        500 if says(&REGISTRY_DOWN) => ErrorKind::Unavailable,
+        500 if says(&BAD_SETTING) => ErrorKind::Invalid,
+        400 => ErrorKind::Invalid,
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        409 => ErrorKind::Conflict,
+        429 | 502..=504 => ErrorKind::Unavailable,
+        501 => ErrorKind::Unsupported,
+        _ => ErrorKind::Unexpected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers of Docker Engine as they came, and what they mean.
+    #[test]
+    fn answers_of_the_engine_have_their_kind() {
+        let cases = [
+            (404, "No such container: x", ErrorKind::NotFound),
+            (
+                404,
+                "manifest for r/x:1 not found: manifest unknown: manifest unknown",
+                ErrorKind::NotFound,
+            ),
+            (
+                404,
+                "pull access denied for x, repository does not exist or may require 'docker login': denied: requested access to the resource is denied",
+                ErrorKind::Denied,
+            ),
+            (
+                409,
+                "Conflict. The container name \"/x\" is already in use by container \"ab\".",
+                ErrorKind::Conflict,
+            ),
+            (403, "Address already in use", ErrorKind::Conflict),
+            (403, "Pool overlaps with other one on this address space", ErrorKind::Conflict),
+            (
+                403,
+                "error while removing network: network x id 1 has active endpoints",
+                ErrorKind::Conflict,
+            ),
+            (403, "authorization denied by plugin p", ErrorKind::Denied),
+            (
+                500,
+                "driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:80 failed: port is already allocated",
+                ErrorKind::Conflict,
+            ),
+            (
+                500,
+                "driver failed programming external connectivity: Error starting userland proxy: listen tcp4 127.0.0.1:80: bind: address already in use",
+                ErrorKind::Conflict,
+            ),
+            (500, "unauthorized: authentication required", ErrorKind::Denied),
+            (
+                500,
+                "Head \"http://r/v2/x/manifests/1\": no basic auth credentials",
+                ErrorKind::Denied,
+            ),
+            (
+                500,
+                "Get \"https://r/v2/\": dial tcp 1.2.3.4:443: connect: connection refused",
+                ErrorKind::Unavailable,
+            ),
+            (
+                500,
+                "Get \"https://r/v2/\": dial tcp: lookup r: no such host",
+                ErrorKind::Unavailable,
+            ),
+            (
+                400,
+                "OCI runtime create failed: exec: \"x\": executable file not found in $PATH: unknown",
+                ErrorKind::Invalid,
+            ),
+            (
+                400,
+                "invalid mount config for type \"bind\": bind source path does not exist: /x",
+                ErrorKind::Invalid,
+            ),
+            (503, "", ErrorKind::Unavailable),
+            (500, "something new", ErrorKind::Unexpected),
+            (418, "teapot", ErrorKind::Unexpected),
+        ];
+        for (status, message, kind) in cases {
+            let failure = Failure::Refused { status, message: message.into() };
+            assert_eq!(failure.kind(), kind, "{status} {message}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_operation_subject_and_the_engines_words() {
+        let failure = Failure::Refused { status: 404, message: "No such container: x".into() };
+        let error = failure.into_error("stop", "container \"x\"");
+        assert_eq!(error.to_string(), "stop container \"x\": No such container: x (HTTP 404)");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+    }
+}
