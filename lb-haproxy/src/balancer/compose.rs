@@ -1,0 +1,286 @@
+//! From a rendered configuration to the files HAProxy reads: `global`, the renderer's text, server lines,
+//! certificates; with the generation mark, and with the line each part begins at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use lb_core::{
+    BackendName, CertificatePem, FileName, Fragment, Listener, RenderedConfig, RoutingTable,
+    Secret, TableHash,
+};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+
+use super::limits::Limits;
+use super::server::{self, Servers};
+use crate::error::Failure;
+use crate::layout;
+
+/// The runtime API's socket, in the balancer's directory.
+pub(crate) const ADMIN_SOCKET: &str = "admin.sock";
+/// Where an old worker hands its stick tables to the next.
+const PEERS_SOCKET: &str = "peers.sock";
+
+/// What `global` says beside the table.
+#[derive(Debug, Clone)]
+pub(crate) struct GlobalSettings {
+    /// How long an old worker may live.
+    pub hard_stop_after: Duration,
+    /// How many reloads an old worker may see.
+    pub max_reloads: u32,
+    /// Whom the workers run as: lines of `global`.
+    pub user: Vec<String>,
+}
+
+/// A whole configuration in memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Composed {
+    /// Names what needs a reload to change; stands in `description`.
+    pub mark: String,
+    /// `haproxy.cfg`.
+    pub text: String,
+    /// Files beside it that need a reload to change.
+    pub files: BTreeMap<FileName, String>,
+    /// Certificates, which do not.
+    pub certificates: BTreeMap<FileName, Certificate>,
+    /// The servers in it.
+    pub servers: Servers,
+    /// The ports it listens on.
+    pub listeners: BTreeSet<u16>,
+    parts: Vec<Part>,
+    line: usize,
+}
+
+/// A certificate and whose it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificate {
+    pub backend: BackendName,
+    pub pem: Secret,
+}
+
+/// Where a part of the text begins.
+#[derive(Debug, Clone)]
+struct Part {
+    line: usize,
+    backend: Option<BackendName>,
+}
+
+impl Composed {
+    /// Puts everything together. `asked` is the hash of the table as it was asked for.
+    pub(crate) fn new(
+        table: &RoutingTable,
+        asked: TableHash,
+        rendered: RenderedConfig,
+        dir: &Path,
+        settings: &GlobalSettings,
+        limits: Limits,
+    ) -> Result<Self, Failure> {
+        check_fragments(table, &rendered)?;
+        let certificates = certificates(table);
+        let mut files = rendered.files;
+        files.extend(crt_lists(table));
+        let dir = dir.display().to_string();
+        let global = global_lines(&dir, settings, limits);
+        let peers = layout::peers_section(&format!("{dir}/{PEERS_SOCKET}"));
+        let mark = mark(table, &[&global, &peers], &rendered.fragments, &files);
+        let servers: Servers = table
+            .backends
+            .iter()
+            .map(|(name, b)| (name.clone(), server::entries(b, table.host.as_ref())))
+            .collect();
+        let mut composed = Self {
+            text: String::new(),
+            mark,
+            files,
+            certificates,
+            servers,
+            listeners: table.listeners.keys().copied().collect(),
+            parts: Vec::new(),
+            line: 1,
+        };
+        composed.start(asked, &global, limits, &peers);
+        rendered.fragments.into_iter().for_each(|fragment| composed.add(fragment));
+        Ok(composed)
+    }
+
+    /// The backend a line of `haproxy.cfg` was written for, counted from 1.
+    pub(crate) fn backend_at(&self, line: usize) -> Option<&BackendName> {
+        let after = self.parts.partition_point(|part| part.line <= line);
+        self.parts.get(after.checked_sub(1)?)?.backend.as_ref()
+    }
+
+    /// Where each listener binds, as the renderer wrote it. A `bind` this cannot read is HAProxy's to judge.
+    pub(crate) fn binds(&self) -> BTreeMap<u16, SocketAddr> {
+        let words = self.text.lines().filter_map(|l| l.trim_start().strip_prefix("bind "));
+        let address = |word: &str| match word.strip_prefix('*').unwrap_or(word).strip_prefix(':') {
+            Some(port) => port.parse().ok().map(|port: u16| SocketAddr::from(([0; 4], port))),
+            None => word.parse().ok(),
+        };
+        let binds = words.filter_map(|rest| address(rest.split_whitespace().next()?));
+        binds.map(|a| (a.port(), a)).filter(|(port, _)| self.listeners.contains(port)).collect()
+    }
+
+    fn start(&mut self, asked: TableHash, global: &str, limits: Limits, peers: &str) {
+        let mut text = header(asked, self);
+        let Limits { connections, spare_pairs, .. } = limits;
+        let mark = &self.mark;
+        // Connections and pipes are not part of the mark: they follow the count of servers, which is no
+        // reason to reload.
+        let _ = write!(
+            text,
+            "global\n{global}    maxconn {connections}\n    maxpipes {spare_pairs}\n    \
+             description {mark}\n{peers}"
+        );
+        self.line = text.matches('\n').count() + 1;
+        self.text = text;
+    }
+
+    fn add(&mut self, fragment: Fragment) {
+        let from = self.text.len();
+        let backend = match fragment {
+            Fragment::Text { backend, text } => {
+                self.text.push_str(&text);
+                backend
+            }
+            Fragment::Servers(name) => {
+                if let Some(backend) = self.servers.get(&name) {
+                    servers_block(&mut self.text, &name, backend);
+                }
+                Some(name)
+            }
+        };
+        self.parts.push(Part { line: self.line, backend });
+        self.line += self.text[from..].matches('\n').count();
+    }
+}
+
+/// Comments that let a later process know what is in the file.
+fn header(asked: TableHash, composed: &Composed) -> String {
+    let mut text = "# Written by lb-haproxy; the next change overwrites it.\n".to_owned();
+    let _ = writeln!(text, "# lb table {asked}");
+    let _ = writeln!(text, "# lb mark {}", composed.mark);
+    for port in &composed.listeners {
+        let _ = writeln!(text, "# lb listener {port}");
+    }
+    for file in composed.files.keys().chain(composed.certificates.keys()) {
+        let _ = writeln!(text, "# lb file {file}");
+    }
+    text
+}
+
+fn servers_block(text: &mut String, name: &BackendName, backend: &server::BackendServers) {
+    let sticky = if backend.sticky { " sticky" } else { "" };
+    let _ = writeln!(text, "    # lb servers {name}{sticky}");
+    for (server, entry) in &backend.servers {
+        text.push_str(&entry.line(server));
+    }
+    text.push_str("    # lb end\n");
+}
+
+/// The lines of `global` that need a reload to change.
+fn global_lines(dir: &str, settings: &GlobalSettings, limits: Limits) -> String {
+    let mut lines: Vec<String> = layout::GLOBAL_LINES.iter().map(ToString::to_string).collect();
+    lines.push(format!("nbthread {}", limits.threads));
+    lines.push(format!(
+        "stats socket {dir}/{ADMIN_SOCKET} mode 600 level admin expose-fd listeners"
+    ));
+    lines.push(format!("hard-stop-after {}ms", settings.hard_stop_after.as_millis()));
+    lines.push(format!("mworker-max-reloads {}", settings.max_reloads));
+    // The worker that hands its stick tables over connects as an unprivileged user.
+    lines.push("unix-bind mode 666".to_owned());
+    lines.extend(settings.user.iter().cloned());
+    lines.iter().flat_map(|line| ["    ", line, "\n"]).collect()
+}
+
+/// Names everything that needs a reload to change. Servers and the contents of certificates do not.
+fn mark(
+    table: &RoutingTable,
+    fixed: &[&str],
+    fragments: &[Fragment],
+    files: &BTreeMap<FileName, String>,
+) -> String {
+    let mut bytes = fixed.concat().into_bytes();
+    for fragment in fragments {
+        match fragment {
+            Fragment::Text { text, .. } => bytes.extend_from_slice(text.as_bytes()),
+            Fragment::Servers(name) => {
+                bytes.extend_from_slice(format!("\0{name}\0").as_bytes());
+                if let Some(backend) = table.backends.get(name) {
+                    bytes.extend_from_slice(server::settings(backend).as_bytes());
+                }
+            }
+        }
+    }
+    for (name, contents) in files {
+        bytes.extend_from_slice(format!("\0{name}\0{contents}").as_bytes());
+    }
+    format!("{:032x}", xxh3_128(&bytes))
+}
+
+/// The renderer's side of its contract: each backend's servers once, each text ended.
+fn check_fragments(table: &RoutingTable, rendered: &RenderedConfig) -> Result<(), Failure> {
+    let mut placed = BTreeSet::new();
+    let wrong = |message: String| Err(Failure::Configuration { message });
+    for fragment in &rendered.fragments {
+        match fragment {
+            Fragment::Text { backend, text } if !text.is_empty() && !text.ends_with('\n') => {
+                let whose = backend.as_ref().map_or("all".to_owned(), ToString::to_string);
+                return wrong(format!("renderer: the text for {whose} must end with a newline"));
+            }
+            Fragment::Servers(name) if !table.backends.contains_key(name) => {
+                return wrong(format!("renderer: backend \"{name}\" is not in the table"));
+            }
+            Fragment::Servers(name) if !placed.insert(name) => {
+                return wrong(format!("renderer: the servers of \"{name}\" must stand once"));
+            }
+            Fragment::Text { .. } | Fragment::Servers(_) => {}
+        }
+    }
+    match table.backends.keys().find(|name| !placed.contains(name)) {
+        Some(name) => wrong(format!("renderer: the servers of \"{name}\" have no place")),
+        None => Ok(()),
+    }
+}
+
+fn of_listener(listener: &Listener) -> Vec<(&BackendName, &CertificatePem)> {
+    match listener {
+        Listener::Http { certificates, .. } => certificates.iter().collect(),
+        Listener::Tcp { backend, certificate } => {
+            certificate.iter().map(|c| (backend, c)).collect()
+        }
+    }
+}
+
+fn certificates(table: &RoutingTable) -> BTreeMap<FileName, Certificate> {
+    let all = table.listeners.iter().flat_map(|(port, listener)| {
+        of_listener(listener).into_iter().map(move |(backend, pem)| {
+            let pem = Secret::new(with_final_newline(pem.expose()));
+            (pem_file(*port, backend), Certificate { backend: backend.clone(), pem })
+        })
+    });
+    all.collect()
+}
+
+fn with_final_newline(pem: &str) -> String {
+    format!("{}\n", pem.trim_end_matches('\n'))
+}
+
+fn crt_lists(table: &RoutingTable) -> BTreeMap<FileName, String> {
+    let list = |(port, listener): (&u16, &Listener)| {
+        let names =
+            of_listener(listener).into_iter().map(|(b, _)| format!("{}\n", pem_file(*port, b)));
+        let text: String = names.collect();
+        (!text.is_empty()).then(|| (layout::crt_list_file(*port), text))
+    };
+    table.listeners.iter().filter_map(list).collect()
+}
+
+/// `PORT.BACKEND.pem`, or a hash in the backend's place where that is longer than a file name may be.
+fn pem_file(port: u16, backend: &BackendName) -> FileName {
+    let hashed = || format!("{port}.{:016x}.pem", xxh3_64(backend.as_str().as_bytes()));
+    FileName::new(format!("{port}.{backend}.pem"))
+        .or_else(|_| FileName::new(hashed()))
+        .unwrap_or_else(|e| unreachable!("hexadecimal digits are a file name: {e}"))
+}

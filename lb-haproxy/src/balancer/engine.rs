@@ -1,0 +1,310 @@
+//! The one owner of a HAProxy: finds out what runs, and brings it to the table asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_core::{
+    Applied, BalancerInfo, Change, ConfigRenderer, FileName, RoutingTable, SetAside, TableHash,
+};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep};
+
+use super::aside::{self, Aside, Refused};
+use super::compose::{Composed, GlobalSettings};
+use super::directory::Directory;
+use super::filed::Filed;
+use super::launch::{Launch, Owner};
+use super::limits::Resources;
+use super::look::{InForce, Met};
+use super::members::{self, Member, Steps};
+use super::ports::Held;
+use super::reload::Tried;
+use super::totals::Totals;
+use crate::control::{self, Master, Session, Socket};
+use crate::error::Failure;
+
+/// Least time between two reloads: an old worker costs memory for as long as its connections live.
+pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// Most times one call tries again with parts set aside.
+const MOST_TRIES: u32 = 6;
+/// How long a port may still be held by a HAProxy of ours that just ended.
+const PORT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a balancer is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub directory: Directory,
+    pub master_socket: std::path::PathBuf,
+    pub renderer: Arc<dyn ConfigRenderer>,
+    pub launch: Box<dyn Launch>,
+    pub settings: GlobalSettings,
+    pub resources: Resources,
+}
+
+/// The one owner.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(super) parts: Parts,
+    pub(super) master: Master,
+    pub(super) admin: Socket,
+    /// What the running HAProxy is known to have in force.
+    pub(super) force: Option<InForce>,
+    pub(super) totals: Totals,
+    pub(super) reloads: u64,
+    pub(super) last_attempt: Option<Instant>,
+    refused: Refused,
+}
+
+/// How a call to apply ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// In force.
+    Applied(Applied),
+    /// It needs a reload, and the last one was too short a time ago.
+    Wait(Duration),
+}
+
+impl Engine {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            master: Master::new(Socket::new(&parts.master_socket)),
+            admin: Socket::new(parts.directory.admin_socket()),
+            parts,
+            force: None,
+            totals: Totals::default(),
+            reloads: 0,
+            last_attempt: None,
+            refused: Refused::default(),
+        }
+    }
+
+    /// Brings HAProxy to the table.
+    pub(crate) async fn apply(&mut self, table: &RoutingTable) -> Result<Outcome, Failure> {
+        table.check()?;
+        let asked = table.hash();
+        let mut met = self.meet_expected().await?;
+        self.remember(&met).await?;
+        let mut aside = self.refused.still(table);
+        let (mut held, mut failure) = (Held::default(), None);
+        for _ in 0..MOST_TRIES {
+            let reduced = aside::reduced(table, &aside);
+            if reduced.backends.is_empty() && !table.backends.is_empty() {
+                return Err(failure.unwrap_or_else(|| none_left(&aside)));
+            }
+            let composed = match self.compose(&reduced, asked) {
+                Ok(composed) => composed,
+                Err(Failure::Other(error)) => {
+                    let part = aside::named_by(&error, table).filter(|p| !aside.contains_key(p));
+                    let Some(part) = part else { return Err(error.into()) };
+                    aside.insert(part, error.to_string());
+                    failure = Some(error.into());
+                    continue;
+                }
+                Err(other) => return Err(other),
+            };
+            if let Some(change) = self.without_reload(&composed, asked, &mut met).await? {
+                return Ok(Outcome::Applied(Applied { table: asked, change, set_aside: aside }));
+            }
+            let taken = self.hold_ports(&composed, &met, &mut held).await;
+            if !taken.is_empty() {
+                aside.extend(taken);
+                continue;
+            }
+            if let Some(wait) = self.too_early() {
+                return Ok(Outcome::Wait(wait));
+            }
+            match self.reload(&composed, asked, &met).await? {
+                Tried::Changed(change) => {
+                    drop(held);
+                    return Ok(Outcome::Applied(Applied {
+                        table: asked,
+                        change,
+                        set_aside: aside,
+                    }));
+                }
+                Tried::Refused(parts, reason) => {
+                    self.refused.remember(table, &parts);
+                    aside.extend(parts);
+                    failure = Some(reason);
+                }
+                Tried::Again => {}
+            }
+            // A check that set something aside is part of this attempt, not the next.
+            self.last_attempt = None;
+        }
+        Err(failure.unwrap_or_else(|| none_left(&aside)))
+    }
+
+    /// The files people may look at.
+    pub(crate) async fn files(&mut self) -> Result<BTreeMap<FileName, String>, Failure> {
+        let directory = self.parts.directory.clone();
+        blocking(move || directory.shown()).await
+    }
+
+    /// What it is.
+    pub(crate) async fn describe(&mut self) -> Result<BalancerInfo, Failure> {
+        let version = match self.meet().await? {
+            Met::Up(_, info) => info.version,
+            Met::Down | Met::Foreign => String::new(),
+        };
+        Ok(BalancerInfo {
+            name: "haproxy".to_owned(),
+            version,
+            servers_without_reload: true,
+            reloads: self.reloads,
+        })
+    }
+
+    /// Ends it and removes what it made.
+    pub(crate) async fn shutdown(&mut self) -> Result<(), Failure> {
+        if self.parts.launch.owner() == Owner::Platform {
+            return self.leave().await;
+        }
+        let master = self.master.processes().await.ok().map(|p| p.master);
+        self.parts.launch.stop(master).await?;
+        self.force = None;
+        let directory = self.parts.directory.clone();
+        blocking(move || directory.clear()).await
+    }
+
+    /// A HAProxy of the platform goes on, with nothing of ours.
+    async fn leave(&mut self) -> Result<(), Failure> {
+        while let Outcome::Wait(time) = match self.meet().await? {
+            Met::Down => return Ok(()),
+            Met::Foreign | Met::Up(..) => self.apply(&RoutingTable::default()).await?,
+        } {
+            sleep(time).await;
+        }
+        self.force = None;
+        Ok(())
+    }
+
+    /// Holds the ports HAProxy does not listen on yet; gives those that cannot be had. Where it runs
+    /// something unknown, none can be told.
+    async fn hold_ports(&self, composed: &Composed, met: &Met, held: &mut Held) -> Aside {
+        let none = BTreeSet::new();
+        let known = match (met, &self.force) {
+            (Met::Down | Met::Foreign, _) => &none,
+            (Met::Up(_, info), Some(force)) if force.filed.mark == info.mark => {
+                &force.filed.listeners
+            }
+            (Met::Up(_, info), _) if info.mark.is_empty() => &none,
+            (Met::Up(..), _) => return Aside::new(),
+        };
+        let mut ports = composed.binds();
+        ports.retain(|port, _| !known.contains(port));
+        // A HAProxy of ours that has just ended may hold its ports a moment longer.
+        let patience = if matches!(met, Met::Down) { PORT_PATIENCE } else { Duration::ZERO };
+        held.take(&ports, self.parts.launch.owner(), patience).await
+    }
+
+    fn compose(&self, table: &RoutingTable, asked: TableHash) -> Result<Composed, Failure> {
+        let rendered = self.parts.renderer.render(table)?;
+        let servers = table.backends.values().map(|b| b.servers.len()).sum();
+        let limits = self.parts.resources.limits(servers);
+        let directory = self.parts.directory.path();
+        Composed::new(table, asked, rendered, directory, &self.parts.settings, limits)
+    }
+
+    fn too_early(&self) -> Option<Duration> {
+        let since = self.last_attempt?.elapsed();
+        RELOAD_INTERVAL.checked_sub(since).filter(|wait| !wait.is_zero())
+    }
+
+    /// Changes what needs no reload, if nothing else differs. `None`: it takes a reload.
+    async fn without_reload(
+        &mut self,
+        composed: &Composed,
+        asked: TableHash,
+        met: &mut Met,
+    ) -> Result<Option<Change>, Failure> {
+        let Met::Up(session, info) = met else { return Ok(None) };
+        let Some(force) = self.force.as_ref().filter(|f| f.filed.mark == composed.mark) else {
+            return Ok(None);
+        };
+        if info.mark != composed.mark {
+            return Ok(None);
+        }
+        let unchanged = force.settled && force.certified && force.lingering.is_empty();
+        if unchanged && force.filed.table == asked && force.filed.servers == composed.servers {
+            return Ok(Some(Change::None));
+        }
+        self.write_config(composed).await?;
+        let done = match self.change_servers(session, composed, asked).await {
+            Ok(servers) => self.change_certificates(composed).await.map(|certs| servers | certs),
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(true) => Ok(Some(Change::Servers)),
+            Ok(false) => Ok(Some(Change::None)),
+            Err(error) => {
+                tracing::warn!(%error, "not changed at run time: reloading");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn write_config(&self, composed: &Composed) -> Result<(), Failure> {
+        let (directory, text) = (self.parts.directory.clone(), composed.text.clone());
+        blocking(move || directory.replace(super::directory::CONFIG, text.as_bytes())).await
+    }
+
+    /// By what is remembered; where an answer shows that this is not so, once more by what is read.
+    /// Gives whether anything was to be done.
+    async fn change_servers(
+        &mut self,
+        session: &mut Session,
+        composed: &Composed,
+        asked: TableHash,
+    ) -> Result<bool, Failure> {
+        let Some(force) = &mut self.force else { return Ok(false) };
+        let wanted = &composed.servers;
+        let settled = std::mem::replace(&mut force.settled, false);
+        let mut steps = match settled {
+            true => Steps::between(&force.filed.servers, wanted, &force.lingering),
+            false => read_steps(session, wanted).await?,
+        };
+        // From here on the file is the new one: so is what must be repaired if this ends early.
+        force.filed = Filed::of(composed, asked);
+        let mut left = members::carry_out(session, &steps).await;
+        if let Err(error) = &left {
+            tracing::warn!(%error, "unexpected answer: reading the servers again");
+            steps = read_steps(session, wanted).await?;
+            left = members::carry_out(session, &steps).await;
+        }
+        let left = left?;
+        let gone: Vec<Member> = steps.gone().cloned().collect();
+        force.lingering = left;
+        force.settled = true;
+        self.shut_on_old_workers(&gone).await;
+        Ok(!steps.is_empty())
+    }
+}
+
+/// The steps from the servers as they are shown.
+pub(super) async fn read_steps(
+    session: &mut Session,
+    wanted: &super::server::Servers,
+) -> Result<Steps, Failure> {
+    let stat = control::stat(session).await?;
+    Ok(Steps::from_running(&members::running(&stat, wanted), wanted))
+}
+
+fn none_left(aside: &Aside) -> Failure {
+    let reasons: Vec<String> = aside
+        .iter()
+        .map(|(part, reason): (&SetAside, &String)| {
+            format!("{}: {reason}", String::from(part.clone()))
+        })
+        .collect();
+    Failure::Configuration { message: reasons.join("; ") }
+}
+
+/// Runs file work where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let ended = |e: tokio::task::JoinError| Failure::Start { message: e.to_string() };
+    spawn_blocking(work).await.map_err(ended)?
+}

@@ -1,0 +1,118 @@
+//! The ways HAProxy is checked, started and ended.
+
+mod attached;
+mod container;
+mod process;
+
+use std::fmt::Debug;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+pub(crate) use self::attached::Attached;
+pub(crate) use self::container::InContainer;
+pub(crate) use self::process::AsProcess;
+use crate::error::Failure;
+
+/// Longest time the check of a configuration may take.
+pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(20);
+
+/// One way to have a HAProxy.
+#[async_trait]
+pub(crate) trait Launch: Debug + Send + Sync {
+    /// Has a configuration checked by the HAProxy that will run it.
+    async fn check(&self, config: &Path) -> Result<Checked, Failure>;
+
+    /// Starts it. One that starts or runs already is success.
+    async fn start(&self) -> Result<(), Failure>;
+
+    /// Ends it. `master` is its process, where that is known.
+    async fn stop(&self, master: Option<u32>) -> Result<(), Failure>;
+
+    /// What it wrote last.
+    async fn log(&self) -> String;
+
+    /// Whose process it is.
+    fn owner(&self) -> Owner;
+
+    /// How long it may take from `start` to the first answer.
+    fn start_deadline(&self) -> Duration;
+
+    /// Lines of `global` that say whom the workers run as.
+    fn user(&self) -> Vec<String>;
+
+    /// The limit of its file descriptors, where it is known.
+    fn descriptors(&self) -> Option<u64>;
+}
+
+/// Whose process it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A child with our own rights: what we may not bind it may not either.
+    OursAlike,
+    /// Started by us, with rights of its own.
+    Ours,
+    /// The platform's: never started or ended here.
+    Platform,
+}
+
+/// What a check said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Checked {
+    Valid,
+    /// With all it wrote.
+    Invalid(String),
+}
+
+/// Runs `haproxy -c` as a process.
+async fn check_by(program: &Path, config: &Path) -> Result<Checked, Failure> {
+    let wrong = |message: String| Failure::Checker { message };
+    let mut command = Command::new(program);
+    command.arg("-c").arg("-f").arg(config).stdin(Stdio::null()).kill_on_drop(true);
+    let output = timeout(CHECK_DEADLINE, command.output())
+        .await
+        .map_err(|_| {
+            wrong(format!("{} was not done within {CHECK_DEADLINE:?}", program.display()))
+        })?
+        .map_err(|e| wrong(format!("{}: {e}", program.display())))?;
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    match output.status.code() {
+        Some(0) => Ok(Checked::Valid),
+        Some(_) => Ok(Checked::Invalid(text)),
+        None => Err(wrong(format!("{} was ended: {}", program.display(), output.status))),
+    }
+}
+
+/// Whom workers of a process run as: `haproxy` where there is such a user, nobody else's rights at least.
+fn unprivileged() -> Vec<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let root = std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0);
+    let named = |file: &str| {
+        std::fs::read_to_string(file)
+            .is_ok_and(|text| text.lines().any(|l| l.starts_with("haproxy:")))
+    };
+    let lines: &[&str] = match (root, named("/etc/passwd") && named("/etc/group")) {
+        (false, _) => &[],
+        (true, true) => &["user haproxy", "group haproxy"],
+        (true, false) => &["uid 65534", "gid 65534"],
+    };
+    lines.iter().map(ToString::to_string).collect()
+}
+
+/// What HAProxy complains of in its latest start or reload.
+pub(crate) fn complaints(log: &str) -> String {
+    let latest = log.rfind("haproxy version is").map_or(log, |at| &log[at..]);
+    let alerts: Vec<&str> = latest.lines().filter(|l| l.contains("[ALERT]")).collect();
+    crate::error::shortened(&match alerts.is_empty() {
+        true => latest.to_owned(),
+        false => alerts.join("; "),
+    })
+}

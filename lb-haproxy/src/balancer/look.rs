@@ -1,0 +1,143 @@
+//! Who answers, and whether it runs what is remembered.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::engine::{Engine, blocking};
+use super::filed::Filed;
+use super::members::Member;
+use crate::control::{self, Processes, Session, WorkerInfo};
+use crate::error::Failure;
+
+/// How long a HAProxy that should run may take to come back by itself.
+const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);
+/// How long an old worker may go on accepting after a reload.
+const STOPPING_PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two looks.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The table in force, shown by the balancer itself.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    /// As in the file.
+    pub filed: Filed,
+    /// The worker that carries it.
+    pub worker: u32,
+    /// Servers that left but could not be forgotten yet; they take no requests.
+    pub lingering: Vec<Member>,
+    /// Whether the worker's servers are known to be the file's.
+    pub settled: bool,
+    /// Whether the worker's certificates are known to be the directory's.
+    pub certified: bool,
+    /// Whether there may be old workers.
+    pub old_workers: bool,
+}
+
+/// What answers.
+#[derive(Debug)]
+pub(crate) enum Met {
+    /// Nobody.
+    Down,
+    /// A master, but no worker with our sockets: of a configuration that is not ours.
+    Foreign,
+    /// A worker.
+    Up(Session, WorkerInfo),
+}
+
+impl Engine {
+    /// The processes of a HAProxy that answers. Its master is away for a moment when it has just started or
+    /// reloaded: it executes itself again.
+    pub(super) async fn processes(&self) -> Result<Processes, Failure> {
+        let patience = Instant::now() + STOPPING_PATIENCE;
+        loop {
+            match self.master.processes().await {
+                Err(Failure::Connect { .. } | Failure::Cut { .. }) if Instant::now() < patience => {
+                    sleep(LOOK_AGAIN).await;
+                }
+                processes => return processes,
+            }
+        }
+    }
+
+    /// Who answers now. An old worker that still accepts is waited for.
+    pub(crate) async fn meet(&self) -> Result<Met, Failure> {
+        let patience = Instant::now() + STOPPING_PATIENCE;
+        loop {
+            match control::meet(&self.admin).await {
+                Ok((session, info)) if !info.stopping => return Ok(Met::Up(session, info)),
+                Ok(_) => {}
+                Err(Failure::Connect { .. } | Failure::Cut { .. }) => {
+                    match self.master.processes().await {
+                        Err(Failure::Connect { .. }) => return Ok(Met::Down),
+                        Ok(p) if p.worker().is_none() && p.old.is_empty() => {
+                            return Ok(Met::Foreign);
+                        }
+                        Ok(_) | Err(Failure::Cut { .. }) => {}
+                        Err(other) => return Err(other),
+                    }
+                }
+                Err(other) => return Err(other),
+            }
+            if Instant::now() > patience {
+                return Ok(Met::Foreign);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// As [`meet`](Self::meet); one that should run is given the time its restart takes.
+    pub(super) async fn meet_expected(&self) -> Result<Met, Failure> {
+        let patience = Instant::now() + RESTART_PATIENCE;
+        let mut expected = self.force.is_some();
+        loop {
+            match self.meet().await? {
+                Met::Down if expected && Instant::now() < patience => sleep(LOOK_AGAIN).await,
+                Met::Down if !expected && Instant::now() < patience => {
+                    let directory = self.parts.directory.clone();
+                    expected = blocking(move || directory.filed()).await?.is_some();
+                    if !expected {
+                        return Ok(Met::Down);
+                    }
+                }
+                met => return Ok(met),
+            }
+        }
+    }
+
+    /// Brings what is remembered in line with who answers; takes over a HAProxy that runs our file.
+    pub(super) async fn remember(&mut self, met: &Met) -> Result<(), Failure> {
+        let Met::Up(_, info) = met else {
+            if let Some(force) = &mut self.force {
+                force.settled = false;
+            }
+            return Ok(());
+        };
+        match &mut self.force {
+            Some(force) if force.filed.mark == info.mark => {
+                if force.worker != info.pid {
+                    tracing::info!(worker = info.pid, before = force.worker, "another worker");
+                    force.worker = info.pid;
+                    force.settled = false;
+                    force.old_workers = true;
+                    force.lingering.clear();
+                }
+            }
+            _ => {
+                let directory = self.parts.directory.clone();
+                let filed = blocking(move || directory.filed()).await?;
+                self.force = filed.filter(|filed| filed.mark == info.mark).map(|filed| InForce {
+                    filed,
+                    worker: info.pid,
+                    lingering: Vec::new(),
+                    settled: false,
+                    certified: false,
+                    old_workers: true,
+                });
+                let adopted = self.force.is_some();
+                tracing::info!(worker = info.pid, mark = %info.mark, adopted, "haproxy runs");
+            }
+        }
+        Ok(())
+    }
+}

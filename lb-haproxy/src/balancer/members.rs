@@ -1,0 +1,374 @@
+//! Changing the servers of a running HAProxy without a reload.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lb_core::{BackendName, ServerName};
+use tokio::time::sleep;
+
+use super::server::{BackendServers, ServerEntry, Servers};
+use crate::control::{Change, RowKind, Session, Stat, Verdict};
+use crate::error::Failure;
+use crate::layout;
+
+/// How often a server whose connections were shut is tried to be deleted before it is left, in
+/// maintenance, to the next call.
+const DELETE_TRIES: u32 = 10;
+/// The same for one that stands in the way of another.
+const REPLACE_TRIES: u32 = 100;
+/// Time between these tries.
+const DELETE_PAUSE: Duration = Duration::from_millis(5);
+
+/// A server that leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub backend: BackendName,
+    pub server: ServerName,
+    pub id: u32,
+}
+
+/// Servers as a running HAProxy shows them.
+pub(crate) type Running = BTreeMap<BackendName, BTreeMap<ServerName, RunningServer>>;
+
+/// A server as a running HAProxy shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunningServer {
+    address: Option<SocketAddr>,
+    id: u32,
+    weight: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Ready,
+    Maint,
+    /// Drained by somebody else: not a state this crate puts servers in.
+    Other,
+}
+
+impl From<&ServerEntry> for RunningServer {
+    fn from(entry: &ServerEntry) -> Self {
+        Self {
+            address: Some(entry.address),
+            id: entry.id,
+            weight: entry.weight.into(),
+            state: if entry.draining { State::Maint } else { State::Ready },
+        }
+    }
+}
+
+/// The servers of the backends in `wanted`, from statistics.
+pub(crate) fn running(stat: &Stat, wanted: &Servers) -> Running {
+    let mut running = Running::new();
+    for row in &stat.rows {
+        let RowKind::Server { name, id, address, weight, status } = &row.kind else { continue };
+        let (Ok(backend), Ok(name)) = (BackendName::new(&row.backend), ServerName::new(name))
+        else {
+            continue;
+        };
+        if !wanted.contains_key(&backend) {
+            continue;
+        }
+        let state = match status.split_whitespace().next() {
+            Some("MAINT") => State::Maint,
+            Some("DRAIN") => State::Other,
+            _ => State::Ready,
+        };
+        let server = RunningServer { address: *address, id: *id, weight: *weight, state };
+        running.entry(backend).or_default().insert(name, server);
+    }
+    running
+}
+
+/// What is to be done, in this order: the way is cleared, new servers come, old ones go.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Steps {
+    /// Servers whose name or id a new one takes: deleted before it comes.
+    replaced: Vec<Member>,
+    /// New servers.
+    added: Vec<Change>,
+    /// Weights and states.
+    updated: Vec<Change>,
+    /// Servers that leave.
+    removed: Vec<Member>,
+}
+
+impl Steps {
+    /// From servers as last written to servers wanted. Servers in `lingering` are still there as well.
+    pub(crate) fn between(before: &Servers, wanted: &Servers, lingering: &[Member]) -> Self {
+        let mut steps = Self::default();
+        for (name, backend) in wanted {
+            let had = before.get(name);
+            let lingers: Vec<_> = lingering.iter().filter(|m| m.backend == *name).collect();
+            if had == Some(backend) && lingers.is_empty() {
+                continue;
+            }
+            let mut running: BTreeMap<_, RunningServer> = had
+                .into_iter()
+                .flat_map(|b| &b.servers)
+                .map(|(server, entry)| (server.clone(), entry.into()))
+                .collect();
+            let leaving = |m: &Member| (m.server.clone(), RunningServer::leaving(m.id));
+            running.extend(lingers.into_iter().map(leaving));
+            steps.backend(name, &running, backend);
+        }
+        steps
+    }
+
+    /// From servers as they run to servers wanted.
+    pub(crate) fn from_running(running: &Running, wanted: &Servers) -> Self {
+        let (mut steps, none) = (Self::default(), BTreeMap::new());
+        for (name, backend) in wanted {
+            steps.backend(name, running.get(name).unwrap_or(&none), backend);
+        }
+        steps
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether nothing is to be done but to forget servers that take no requests.
+    pub(crate) fn only_forgets(&self, lingering: &[Member]) -> bool {
+        self.replaced.is_empty()
+            && self.added.is_empty()
+            && self.updated.is_empty()
+            && self.removed.iter().all(|member| lingering.contains(member))
+    }
+
+    /// The servers that go.
+    pub(crate) fn gone(&self) -> impl Iterator<Item = &Member> {
+        self.replaced.iter().chain(&self.removed)
+    }
+
+    fn backend(
+        &mut self,
+        name: &BackendName,
+        running: &BTreeMap<ServerName, RunningServer>,
+        wanted: &BackendServers,
+    ) {
+        let (mut adds, mut enables) = (Vec::new(), Vec::new());
+        let mut new_ids = BTreeSet::new();
+        let leaves =
+            |server: &ServerName, id| Member { backend: name.clone(), server: server.clone(), id };
+        for (server, entry) in &wanted.servers {
+            match running.get(server) {
+                Some(now) if now.is_same(entry) => self.update(name, server, now, entry),
+                found => {
+                    self.replaced.extend(found.map(|now| leaves(server, now.id)));
+                    add(name, server, entry, &mut adds, &mut enables);
+                    new_ids.insert(entry.id);
+                }
+            }
+        }
+        for (server, now) in running.iter().filter(|(s, _)| !wanted.servers.contains_key(*s)) {
+            match new_ids.contains(&now.id) {
+                true => self.replaced.push(leaves(server, now.id)),
+                false => self.removed.push(leaves(server, now.id)),
+            }
+        }
+        if wanted.sticky && !adds.is_empty() {
+            adds.push(Change::CookieKey(name.clone(), layout::cookie_key(name).to_owned()));
+        }
+        self.added.extend(adds);
+        self.added.extend(enables);
+    }
+
+    fn update(
+        &mut self,
+        backend: &BackendName,
+        server: &ServerName,
+        now: &RunningServer,
+        wanted: &ServerEntry,
+    ) {
+        let wanted_state = if wanted.draining { State::Maint } else { State::Ready };
+        if now.weight != u32::from(wanted.weight) {
+            let weight = wanted.weight;
+            self.updated.push(Change::Weight(backend.clone(), server.clone(), weight));
+        }
+        if now.state != wanted_state {
+            self.updated.push(match wanted_state {
+                State::Maint => Change::Maint(backend.clone(), server.clone()),
+                _ => Change::Ready(backend.clone(), server.clone()),
+            });
+        }
+    }
+}
+
+impl RunningServer {
+    fn leaving(id: u32) -> Self {
+        Self { address: None, id, weight: 0, state: State::Maint }
+    }
+
+    fn is_same(&self, entry: &ServerEntry) -> bool {
+        self.address == Some(entry.address) && self.id == entry.id
+    }
+}
+
+/// A server comes in maintenance; it is enabled by a command of its own (`enabled` in `add server` breaks
+/// a later maintenance in 2.6.12).
+fn add(
+    backend: &BackendName,
+    server: &ServerName,
+    entry: &ServerEntry,
+    adds: &mut Vec<Change>,
+    enables: &mut Vec<Change>,
+) {
+    adds.push(Change::Add(backend.clone(), server.clone(), entry.keywords()));
+    enables.push(Change::EnableHealth(backend.clone(), server.clone()));
+    if !entry.draining {
+        enables.push(Change::Ready(backend.clone(), server.clone()));
+    }
+}
+
+/// Carries the steps out. Gives the servers that could not be forgotten yet: they take no requests.
+///
+/// # Errors
+/// At the first answer that is not known to mean success; some steps may have been done.
+pub(crate) async fn carry_out(
+    session: &mut Session,
+    steps: &Steps,
+) -> Result<Vec<Member>, Failure> {
+    let stuck = remove(session, &steps.replaced, REPLACE_TRIES).await?;
+    if let Some(Member { backend, server, .. }) = stuck.first() {
+        let delete = Change::Delete(backend.clone(), server.clone());
+        return Err(Failure::reply(delete.to_string(), "Server still has connections attached"));
+    }
+    run(session, &steps.added).await?;
+    run(session, &steps.updated).await?;
+    remove(session, &steps.removed, DELETE_TRIES).await
+}
+
+async fn run(session: &mut Session, changes: &[Change]) -> Result<(), Failure> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let commands: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    let replies = session.run(&commands).await?;
+    changes.iter().zip(&replies).try_for_each(|(change, reply)| change.judge(reply).map(drop))
+}
+
+/// No new requests, open ones shut, forgotten. Gives those that still hold connections after all tries.
+async fn remove(
+    session: &mut Session,
+    members: &[Member],
+    tries: u32,
+) -> Result<Vec<Member>, Failure> {
+    let each = |change: fn(BackendName, ServerName) -> Change| -> Vec<Change> {
+        members.iter().map(|m| change(m.backend.clone(), m.server.clone())).collect()
+    };
+    run(session, &each(Change::Maint)).await?;
+    run(session, &each(Change::Shut)).await?;
+    let mut left = members.to_vec();
+    for attempt in 0..tries {
+        left = delete(session, left).await?;
+        if left.is_empty() {
+            break;
+        }
+        // Another port each time: to stay where it is would close nothing.
+        let port = 1 + (attempt % 2) as u16;
+        let purge = |m: &Member| Change::Purge(m.backend.clone(), m.server.clone(), port);
+        let purges: Vec<Change> = left.iter().map(purge).collect();
+        run(session, &purges).await?;
+        sleep(DELETE_PAUSE).await;
+    }
+    Ok(left)
+}
+
+async fn delete(session: &mut Session, members: Vec<Member>) -> Result<Vec<Member>, Failure> {
+    let each = |m: &Member| Change::Delete(m.backend.clone(), m.server.clone());
+    let changes: Vec<Change> = members.iter().map(each).collect();
+    let commands: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    let replies = session.run(&commands).await?;
+    let mut busy = Vec::new();
+    for ((member, change), reply) in members.into_iter().zip(&changes).zip(&replies) {
+        if change.judge(reply)? == Verdict::Busy {
+            busy.push(member);
+        }
+    }
+    Ok(busy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn name(name: &str) -> ServerName {
+        ServerName::new(name).unwrap()
+    }
+
+    fn entry(id: u32) -> ServerEntry {
+        let address = SocketAddr::from(([10, 0, 0, 1], 1000 + id as u16));
+        ServerEntry { address, id, weight: 100, draining: false, settings: Arc::from("check") }
+    }
+
+    fn servers(entries: &[(&str, ServerEntry)]) -> Servers {
+        let servers = entries.iter().map(|(n, e)| (name(n), e.clone())).collect();
+        let backend = BackendName::new("shop.web").unwrap();
+        Servers::from([(backend, BackendServers { sticky: true, servers })])
+    }
+
+    fn commands(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    fn names(members: &[Member]) -> Vec<&str> {
+        members.iter().map(|m| m.server.as_str()).collect()
+    }
+
+    #[test]
+    fn a_new_server_is_added_given_its_cookie_and_only_then_enabled() {
+        let (one, two) =
+            (servers(&[("a", entry(1))]), servers(&[("a", entry(1)), ("b", entry(2))]));
+        let steps = Steps::between(&one, &two, &[]);
+        assert_eq!(
+            commands(&steps.added),
+            [
+                "add server shop.web/b 10.0.0.1:1002 id 2 weight 100 check",
+                "set dynamic-cookie-key backend shop.web shop.web",
+                "enable health shop.web/b",
+                "set server shop.web/b state ready",
+            ]
+        );
+        assert!(steps.updated.is_empty() && steps.replaced.is_empty() && steps.removed.is_empty());
+        let back = Steps::between(&two, &one, &[]);
+        assert_eq!(names(&back.removed), ["b"]);
+        assert!(Steps::between(&two, &two, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_draining_server_comes_in_maintenance_and_goes_there() {
+        let draining = ServerEntry { draining: true, weight: 7, ..entry(1) };
+        let steps = Steps::between(&servers(&[]), &servers(&[("a", draining.clone())]), &[]);
+        assert!(commands(&steps.added).iter().all(|c| !c.contains("ready")));
+        let steps = Steps::between(&servers(&[("a", entry(1))]), &servers(&[("a", draining)]), &[]);
+        let expected = ["set server shop.web/a weight 7", "set server shop.web/a state maint"];
+        assert_eq!(commands(&steps.updated), expected);
+    }
+
+    #[test]
+    fn a_server_in_the_way_goes_before_the_new_one_comes() {
+        let moved = ServerEntry { address: "10.9.9.9:9".parse().unwrap(), ..entry(1) };
+        let steps = Steps::between(&servers(&[("a", entry(1))]), &servers(&[("a", moved)]), &[]);
+        assert_eq!((names(&steps.replaced), steps.added.len()), (vec!["a"], 4));
+        let steps = Steps::between(&servers(&[("a", entry(1))]), &servers(&[("b", entry(1))]), &[]);
+        assert_eq!((names(&steps.replaced), steps.removed.len()), (vec!["a"], 0));
+    }
+
+    #[test]
+    fn one_that_lingers_is_in_the_way_only_of_its_own_id() {
+        let lingering =
+            [Member { backend: BackendName::new("shop.web").unwrap(), server: name("old"), id: 9 }];
+        let none = servers(&[]);
+        let steps = Steps::between(&none, &servers(&[("b", entry(2))]), &lingering);
+        assert_eq!((names(&steps.removed), steps.replaced.len()), (vec!["old"], 0));
+        let steps = Steps::between(&none, &servers(&[("c", entry(9))]), &lingering);
+        assert_eq!((names(&steps.replaced), steps.removed.len()), (vec!["old"], 0));
+        assert!(Steps::between(&none, &none, &lingering).only_forgets(&lingering));
+    }
+}

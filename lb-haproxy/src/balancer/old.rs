@@ -1,0 +1,48 @@
+//! Workers of earlier configurations, which keep their connections.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::engine::Engine;
+use super::members::Member;
+use crate::error::Failure;
+
+/// Longest time to shut connections of old workers; what is left ends with them (`hard-stop-after`).
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Engine {
+    /// Shuts what old workers still hold to servers that left the table.
+    pub(super) async fn shut_on_old_workers(&mut self, gone: &[Member]) {
+        let may_be = self.force.as_ref().is_some_and(|force| force.old_workers);
+        if !may_be || gone.is_empty() {
+            return;
+        }
+        match timeout(PATIENCE, self.shut_all(gone)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "connections of old workers not shut"),
+            Err(_) => tracing::warn!(?PATIENCE, "connections of old workers not all shut"),
+        }
+    }
+
+    /// An old worker refuses commands about servers ("Proxy is disabled"): each connection is shut by itself.
+    async fn shut_all(&mut self, gone: &[Member]) -> Result<(), Failure> {
+        let old = self.processes().await?.old;
+        if let Some(force) = &mut self.force {
+            force.old_workers = !old.is_empty();
+        }
+        let gone: BTreeSet<_> =
+            gone.iter().map(|m| (m.backend.as_str(), m.server.as_str())).collect();
+        for worker in old {
+            // A worker that has ended since holds nothing.
+            let Ok(sessions) = self.master.sessions(worker).await else { continue };
+            for session in sessions {
+                if gone.contains(&(session.backend.as_str(), session.server.as_str())) {
+                    self.master.shut(worker, &session).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

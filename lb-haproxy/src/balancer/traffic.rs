@@ -1,0 +1,148 @@
+//! What goes through HAProxy, over all its workers, and whether it still is what the file says.
+
+use std::collections::BTreeMap;
+
+use lb_core::{
+    BackendName, BackendTraffic, ErrorKind, ServerName, ServerTraffic, TableHash, Traffic,
+};
+
+use super::engine::Engine;
+use super::look::Met;
+use super::members::{self, Steps};
+use crate::control::{self, Row, RowKind, Session, Stat};
+use crate::error::Failure;
+
+impl Engine {
+    /// Reads all workers. Servers that are not as the file says are put right first.
+    pub(crate) async fn traffic(&mut self) -> Result<Traffic, Failure> {
+        let met = self.meet().await?;
+        self.remember(&met).await?;
+        let (mut session, info) = match met {
+            Met::Up(session, info) => (session, info),
+            Met::Foreign => return Ok(Traffic::default()),
+            Met::Down => {
+                let message = "haproxy does not run; the next table starts it";
+                return Err(lb_core::Error::new(ErrorKind::Unavailable, "", "", message).into());
+            }
+        };
+        let (table, stat) = self.verified(&mut session).await?;
+        let processes = self.processes().await?;
+        let mut old = Vec::new();
+        for worker in &processes.old {
+            // One that has ended since holds nothing.
+            if let Ok(stat) = self.master.stat(*worker).await {
+                self.totals.add(*worker, &stat);
+                old.push(stat);
+            }
+        }
+        self.totals.add(info.pid, &stat);
+        let alive: Vec<u32> = processes.old.iter().chain([&info.pid]).copied().collect();
+        self.totals.keep_workers(&alive);
+        let wanted = |b: &BackendName, s: Option<&ServerName>| {
+            let backend = self.force.as_ref().and_then(|f| f.filed.servers.get(b));
+            backend.is_some_and(|b| s.is_none_or(|s| b.servers.contains_key(s)))
+        };
+        self.totals.keep(wanted);
+        if let Some(force) = &mut self.force {
+            force.old_workers = !processes.old.is_empty();
+        }
+        Ok(Traffic { table, old_workers: processes.old.len() as u32, ..self.report(&stat, &old) })
+    }
+
+    /// The table the worker shows, and the statistics it shows it by. What differs is repaired once.
+    async fn verified(
+        &mut self,
+        session: &mut Session,
+    ) -> Result<(Option<TableHash>, Stat), Failure> {
+        let stat = control::stat(session).await?;
+        let Some(force) = &mut self.force else { return Ok((None, stat)) };
+        let wanted = &force.filed.servers;
+        let steps = Steps::from_running(&members::running(&stat, wanted), wanted);
+        if steps.is_empty() {
+            force.lingering.clear();
+            force.settled = true;
+            return Ok((Some(force.filed.table), stat));
+        }
+        if !(force.settled && steps.only_forgets(&force.lingering)) {
+            tracing::warn!(?steps, "servers differ from the file: repairing");
+        }
+        force.settled = false;
+        force.lingering = match members::carry_out(session, &steps).await {
+            Ok(left) => left,
+            Err(error) => {
+                tracing::warn!(%error, "servers not repaired");
+                return Ok((None, stat));
+            }
+        };
+        let stat = control::stat(session).await?;
+        let steps = Steps::from_running(&members::running(&stat, wanted), wanted);
+        force.settled = steps.only_forgets(&force.lingering);
+        Ok((force.settled.then_some(force.filed.table), stat))
+    }
+
+    fn report(&self, current: &Stat, old: &[Stat]) -> Traffic {
+        let mut backends: BTreeMap<BackendName, BackendTraffic> = BTreeMap::new();
+        if let Some(force) = &self.force {
+            backends
+                .extend(force.filed.servers.keys().map(|b| (b.clone(), BackendTraffic::default())));
+        }
+        for row in &current.rows {
+            self.add_row(&mut backends, row, Worker::Current);
+        }
+        for row in old.iter().flat_map(|stat| &stat.rows) {
+            self.add_row(&mut backends, row, Worker::Old);
+        }
+        for (name, backend) in &mut backends {
+            let sum = self.totals.of(name, None);
+            (backend.requests, backend.failures) = (sum.requests, sum.failures);
+            for (server, traffic) in &mut backend.servers {
+                traffic.requests = self.totals.of(name, Some(server)).requests;
+            }
+        }
+        Traffic { backends, ..Traffic::default() }
+    }
+
+    /// An old worker's rows count only while it holds connections there.
+    fn add_row(
+        &self,
+        backends: &mut BTreeMap<BackendName, BackendTraffic>,
+        row: &Row,
+        worker: Worker,
+    ) {
+        let Ok(name) = BackendName::new(&row.backend) else { return };
+        let holds = row.open + row.queued > 0;
+        let known = self.force.as_ref().and_then(|f| f.filed.servers.get(&name));
+        if !holds && (worker == Worker::Old || known.is_none()) {
+            return;
+        }
+        let backend = backends.entry(name).or_default();
+        match &row.kind {
+            RowKind::Backend { response_time } => {
+                backend.in_flight += row.open;
+                backend.queued += row.queued;
+                if worker == Worker::Current {
+                    backend.response_time = *response_time;
+                }
+            }
+            RowKind::Server { name, status, .. } => {
+                let Ok(name) = ServerName::new(name) else { return };
+                if !holds && known.is_none_or(|b| !b.servers.contains_key(&name)) {
+                    return;
+                }
+                let server: &mut ServerTraffic = backend.servers.entry(name).or_default();
+                server.open += row.open;
+                server.up |= worker == Worker::Current && is_up(status);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worker {
+    Current,
+    Old,
+}
+
+fn is_up(status: &str) -> bool {
+    status.starts_with("UP") || status == "no check"
+}

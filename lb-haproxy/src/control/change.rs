@@ -1,0 +1,137 @@
+//! Commands that change a running worker, and what their answers mean.
+
+use std::fmt;
+
+use lb_core::{BackendName, ServerName};
+
+use crate::error::Failure;
+
+/// One command. Names are types that admit no separator: none can become two commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// A new server, in maintenance, its checks off.
+    Add(BackendName, ServerName, String),
+    /// Turns its checks on.
+    EnableHealth(BackendName, ServerName),
+    /// Gives new servers their cookie: the key must be set again after each `add server`.
+    CookieKey(BackendName, String),
+    /// It takes requests.
+    Ready(BackendName, ServerName),
+    /// It takes none, not even from clients whose cookie names it; open ones go on.
+    Maint(BackendName, ServerName),
+    /// Its share.
+    Weight(BackendName, ServerName, u16),
+    /// Shuts its open connections.
+    Shut(BackendName, ServerName),
+    /// Moves a server that is to be deleted to a port nobody uses: the one command that closes its idle
+    /// connections (a request that ends in maintenance leaves one, for `pool-purge-delay`).
+    Purge(BackendName, ServerName, u16),
+    /// Forgets it: in maintenance and without connections only.
+    Delete(BackendName, ServerName),
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Done.
+    Done,
+    /// Not yet: it still has connections.
+    Busy,
+}
+
+impl Change {
+    /// What the answer means.
+    ///
+    /// # Errors
+    /// For every answer not known to mean success: the state is then unknown and must be read again.
+    pub(crate) fn judge(&self, reply: &str) -> Result<Verdict, Failure> {
+        let reply = reply.trim();
+        match self {
+            Self::Add(..) if reply == "New server registered." => Ok(Verdict::Done),
+            Self::Delete(..) if reply == "Server deleted." || reply == "No such server." => {
+                Ok(Verdict::Done)
+            }
+            Self::Delete(..) if reply.starts_with("Server still has connections attached") => {
+                Ok(Verdict::Busy)
+            }
+            Self::Purge(..) if reply.ends_with("by 'stats socket command'") => Ok(Verdict::Done),
+            Self::Purge(..) if reply == "No such server." => Ok(Verdict::Done),
+            Self::Add(..) | Self::Delete(..) | Self::Purge(..) => Err(self.unknown(reply)),
+            _ if reply.is_empty() => Ok(Verdict::Done),
+            _ => Err(self.unknown(reply)),
+        }
+    }
+
+    fn unknown(&self, reply: &str) -> Failure {
+        Failure::reply(self.to_string(), reply)
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Add(b, s, keywords) => write!(f, "add server {b}/{s} {keywords}"),
+            Self::EnableHealth(b, s) => write!(f, "enable health {b}/{s}"),
+            Self::CookieKey(b, key) => write!(f, "set dynamic-cookie-key backend {b} {key}"),
+            Self::Ready(b, s) => write!(f, "set server {b}/{s} state ready"),
+            Self::Maint(b, s) => write!(f, "set server {b}/{s} state maint"),
+            Self::Weight(b, s, weight) => write!(f, "set server {b}/{s} weight {weight}"),
+            Self::Shut(b, s) => write!(f, "shutdown sessions server {b}/{s}"),
+            Self::Purge(b, s, port) => write!(f, "set server {b}/{s} addr 127.0.0.1 port {port}"),
+            Self::Delete(b, s) => write!(f, "del server {b}/{s}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> (BackendName, ServerName) {
+        (BackendName::new("a.b").unwrap(), ServerName::new("s2").unwrap())
+    }
+
+    // Answers recorded from 2.6.12.
+    #[test]
+    fn known_answers_are_understood() {
+        let (b, s) = names();
+        let add = Change::Add(b.clone(), s.clone(), "127.0.0.1:1 id 2".into());
+        assert_eq!(add.to_string(), "add server a.b/s2 127.0.0.1:1 id 2");
+        assert_eq!(add.judge("New server registered.\n").unwrap(), Verdict::Done);
+        let delete = Change::Delete(b.clone(), s.clone());
+        assert_eq!(delete.judge("Server deleted.").unwrap(), Verdict::Done);
+        assert_eq!(delete.judge("No such server.\n").unwrap(), Verdict::Done);
+        let busy = "Server still has connections attached to it, cannot remove it.";
+        assert_eq!(delete.judge(busy).unwrap(), Verdict::Busy);
+        let purge = Change::Purge(b.clone(), s.clone(), 1);
+        let moved = "no need to change the addr, port changed from '29095' to '1' by 'stats socket command'\n";
+        assert_eq!(purge.judge(moved).unwrap(), Verdict::Done);
+        assert!(purge.judge("no need to change the addr, no need to change the port").is_err());
+        assert_eq!(Change::Weight(b, s, 50).judge("").unwrap(), Verdict::Done);
+    }
+
+    #[test]
+    fn every_other_answer_is_a_failure() {
+        let (b, s) = names();
+        let add = Change::Add(b.clone(), s.clone(), String::new());
+        for reply in [
+            "",
+            "Already exists a server with the same name in backend.\n",
+            "'id' : custom id 2 already used at (null):0 ('server s2').\n",
+            "unknown keyword 'foo'; did you mean 'tfo' maybe ?\n",
+            "No such backend.",
+        ] {
+            assert!(add.judge(reply).is_err(), "{reply:?}");
+        }
+        let delete = Change::Delete(b.clone(), s.clone());
+        for reply in ["", "Only servers in maintenance mode can be deleted.", "Permission denied\n"]
+        {
+            assert!(delete.judge(reply).is_err(), "{reply:?}");
+        }
+        for change in [Change::Ready(b.clone(), s.clone()), Change::EnableHealth(b, s)] {
+            for reply in ["No such server.\n", "Unknown command\n", "Permission denied\n", "ok"] {
+                assert!(change.judge(reply).is_err(), "{change}: {reply:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! `show info` on a worker's socket.
+
+use crate::error::Failure;
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WorkerInfo {
+    /// Its version.
+    pub version: String,
+    /// Its process id, in its own namespace.
+    pub pid: u32,
+    /// The generation mark: the configuration's `description`.
+    pub mark: String,
+    /// Whether it has stopped to accept and ends with its last connection.
+    pub stopping: bool,
+}
+
+impl WorkerInfo {
+    /// Reads `Key: value` lines.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let value = |key: &str| {
+            let of_key = |l: &'_ str| -> Option<String> {
+                Some(l.strip_prefix(key)?.strip_prefix(':')?.trim().to_owned())
+            };
+            text.lines().find_map(of_key)
+        };
+        let wrong = || Failure::reply("show info", text);
+        Ok(Self {
+            version: value("Version").ok_or_else(wrong)?,
+            pid: value("Pid").and_then(|p| p.parse().ok()).ok_or_else(wrong)?,
+            mark: value("description").unwrap_or_default(),
+            stopping: value("Stopping").ok_or_else(wrong)? != "0",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mark_is_the_description() {
+        // Cut from 2.6.12.
+        let text = "Name: HAProxy\nVersion: 2.6.12-1+deb12u3\nPid: 5271\nUptime: 0d 0h00m48s\nnode: vm\ndescription: 0123456789abcdef0123456789abcdef\nStopping: 0\nJobs: 5\n\n";
+        let info = WorkerInfo::parse(text).unwrap();
+        assert_eq!((info.pid, info.stopping), (5271, false));
+        assert_eq!(info.mark, "0123456789abcdef0123456789abcdef");
+        assert_eq!(info.version, "2.6.12-1+deb12u3");
+    }
+
+    #[test]
+    fn a_configuration_of_somebody_else_has_no_mark() {
+        let info = WorkerInfo::parse("Version: 2.6\nPid: 1\nStopping: 1\n").unwrap();
+        assert_eq!((info.mark.as_str(), info.stopping), ("", true));
+    }
+
+    #[test]
+    fn an_unknown_answer_is_refused() {
+        assert!(WorkerInfo::parse("Permission denied\n").is_err());
+        assert!(WorkerInfo::parse("Version: 2.6\nPid: x\nStopping: 0\n").is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! `show proc` on the master's socket.
+
+use crate::error::Failure;
+
+/// The processes of one HAProxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Processes {
+    /// The master.
+    pub master: u32,
+    /// Reloads asked of it so far.
+    pub reloads: u64,
+    /// Of the latest ones, how many failed in a row.
+    pub failed: u64,
+    /// Workers of the configuration in force: one, or none for a moment.
+    pub workers: Vec<u32>,
+    /// Workers of earlier ones, which end when their connections do.
+    pub old: Vec<u32>,
+}
+
+impl Processes {
+    /// Reads the table: sections begin with `#`, lines hold pid, type and reloads.
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
+        let wrong = || Failure::reply("show proc", text);
+        let mut processes =
+            Self { master: 0, reloads: 0, failed: 0, workers: Vec::new(), old: Vec::new() };
+        let mut section = "";
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            if let Some(title) = line.strip_prefix('#') {
+                section = title.trim();
+                continue;
+            }
+            let mut fields = line.split_whitespace();
+            let (pid, kind, reloads) = (fields.next(), fields.next(), fields.next());
+            let pid: u32 = pid.and_then(|p| p.parse().ok()).ok_or_else(wrong)?;
+            match (kind, section) {
+                (Some("master"), _) => {
+                    processes.master = pid;
+                    processes.reloads = reloads.and_then(|r| r.parse().ok()).ok_or_else(wrong)?;
+                    processes.failed = failed(line).ok_or_else(wrong)?;
+                }
+                (Some("worker"), "workers") => processes.workers.push(pid),
+                (Some("worker"), "old workers") => processes.old.push(pid),
+                (Some(_), "programs" | "old programs") => {}
+                _ => return Err(wrong()),
+            }
+        }
+        match processes.master {
+            0 => Err(wrong()),
+            _ => Ok(processes),
+        }
+    }
+
+    /// The worker of the configuration in force.
+    pub(crate) fn worker(&self) -> Option<u32> {
+        self.workers.first().copied()
+    }
+}
+
+/// The number in `[failed: N]`.
+fn failed(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("[failed:")?;
+    rest.split_once(']')?.0.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Recorded from 2.6.12.
+    const FRESH: &str = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n5243            master          0 [failed: 0]   0d00h00m02s     2.6.12-1+deb12u3\n# workers\n5271            worker          0               0d00h00m02s     2.6.12-1+deb12u3\n# programs\n\n";
+    const OLD: &str = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n1162            master          5 [failed: 1]   0d00h02m07s     2.6.12\n# workers\n1271            worker          1               0d00h00m00s     2.6.12\n# old workers\n1233            worker          3               0d00h00m43s     2.6.12\n1240            worker          2               0d00h00m40s     2.6.12\n# programs\n1244            foo             0               0d00h00m00s     -\n# old programs\n1255            bar             1               0d00h00m00s     -\n\n";
+
+    #[test]
+    fn a_fresh_master_has_one_worker() {
+        let p = Processes::parse(FRESH).unwrap();
+        assert_eq!((p.master, p.reloads, p.failed), (5243, 0, 0));
+        assert_eq!((p.worker(), p.old.len()), (Some(5271), 0));
+    }
+
+    #[test]
+    fn old_workers_and_programs_are_told_apart() {
+        let p = Processes::parse(OLD).unwrap();
+        assert_eq!((p.reloads, p.failed), (5, 1));
+        assert_eq!((p.workers, p.old), (vec![1271], vec![1233, 1240]));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "Permission denied\n", "# workers\nx worker 0\n", "12 master 0\n"] {
+            assert!(Processes::parse(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Names the renderer and the balancer share: sections, files, and what the renderer needs of `global`.
+//!
+//! Names of ours hold a `_`, which no [`BackendName`] can: they never meet an app's.
+
+use lb_core::{BackendName, FileName};
+
+/// The backend that answers 404 where no route leads. It has no servers and is no backend of the table.
+pub const NO_ROUTE: &str = "lb_no_route";
+
+/// The `peers` section that hands rate-limit tables to the next worker. The balancer always writes it
+/// ([`peers_section`]): the renderer's stick tables name it.
+pub const PEERS: &str = "lb_peers";
+
+/// The name of the only peer, this process: `global` says so with `localpeer`, and no `-L` is passed.
+pub const LOCAL_PEER: &str = "lb";
+
+/// Lines the renderer needs in `global`; the balancer puts them there as they are.
+///
+/// - `default-path config`: maps and crt-lists are named without a directory (HAProxy 2.5).
+/// - `expose-experimental-directives`: `http-request normalize-uri` is refused without it (2.6).
+/// - `localpeer`: see [`LOCAL_PEER`]. Must stand before the `peers` section.
+pub const GLOBAL_LINES: [&str; 3] =
+    ["default-path config", "expose-experimental-directives", "localpeer lb"];
+
+/// The section between `global` and the renderer's text. `socket` is a path both an old and a new worker
+/// can bind and connect to; it must not hold white space.
+///
+/// HAProxy 2.6 hands the tables over only once the old worker is older than 10 s (two waits of 5 s for
+/// peers that could teach it); a reload before that forgets the rates.
+pub fn peers_section(socket: &str) -> String {
+    format!("peers {PEERS}\n    peer {LOCAL_PEER} unix@{socket}\n")
+}
+
+/// The frontend of a listener. HAProxy allows letters, digits, `-`, `_`, `.` and `:` (manual, section 2).
+pub fn frontend(port: u16) -> String {
+    format!("listener_{port}")
+}
+
+/// The inverse of [`frontend`], for statistics; `None` for any other name.
+pub fn listener_port(frontend: &str) -> Option<u16> {
+    let digits = frontend.strip_prefix("listener_")?;
+    digits.parse().ok().filter(|port: &u16| port.to_string() == digits)
+}
+
+/// The certificates of a TLS listener: `bind ... ssl crt-list FILE`. The balancer writes it and the PEM
+/// files it names; the first line is the default for clients that name no host.
+pub fn crt_list_file(port: u16) -> FileName {
+    file(&format!("listener-{port}.crt-list"))
+}
+
+/// Host name and path to backend, for exact host names.
+pub fn exact_map_file(port: u16) -> FileName {
+    file(&format!("listener-{port}.exact.map"))
+}
+
+/// The same for wildcards, keyed without `*.`.
+pub fn wildcard_map_file(port: u16) -> FileName {
+    file(&format!("listener-{port}.wildcard.map"))
+}
+
+/// Path to backend, for routes of any host name.
+pub fn any_map_file(port: u16) -> FileName {
+    file(&format!("listener-{port}.any.map"))
+}
+
+/// The key of sticky cookies, which are a hash of it and the server's address. The balancer repeats it by
+/// `set dynamic-cookie-key backend` after each `add server`, before enabling it.
+pub fn cookie_key(backend: &BackendName) -> &str {
+    backend.as_str()
+}
+
+fn file(name: &str) -> FileName {
+    FileName::new(name).unwrap_or_else(|e| unreachable!("names of ours are file names: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frontends_are_found_again_by_name_and_never_meet_a_backend() {
+        for port in [1, 80, u16::MAX] {
+            assert_eq!(listener_port(&frontend(port)), Some(port));
+            assert!(BackendName::new(frontend(port)).is_err());
+        }
+        for other in ["listener_080", "listener_", "listener_65536", "listener-80", NO_ROUTE] {
+            assert_eq!(listener_port(other), None, "{other}");
+        }
+        assert!(BackendName::new(NO_ROUTE).is_err() && BackendName::new(PEERS).is_err());
+    }
+
+    #[test]
+    fn global_names_the_local_peer() {
+        assert!(GLOBAL_LINES.contains(&format!("localpeer {LOCAL_PEER}").as_str()));
+    }
+}

@@ -1,0 +1,138 @@
+//! Walks a parsed template: only known helpers, bounded depth and steps, no partials, no decorators.
+
+use handlebars::template::{DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
+use handlebars::{Path, Template};
+
+use super::{LOOP_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_STEPS, TemplateError};
+use crate::renderer::BODY_FIELDS;
+
+/// Helpers whose cost is a step.
+const HELPERS: [&str; 8] = ["if", "unless", "with", "and", "or", "not", "eq", "ne"];
+/// The helper that loops.
+const LOOP: &str = "each";
+
+/// What a template looks at to decide something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Settings only: names are written, never compared, so backends alike but in name come out alike.
+    Settings,
+    /// Possibly names too.
+    Names,
+}
+
+/// Checks a parsed template, and says what it looks at.
+pub(super) fn audit(template: &Template) -> Result<Use, TemplateError> {
+    let mut walk = Walk { uses: Use::Settings };
+    match walk.template(template, 0)? {
+        0..=MAX_TEMPLATE_STEPS => Ok(walk.uses),
+        _ => Err(TemplateError::TooLongRunning),
+    }
+}
+
+struct Walk {
+    uses: Use,
+}
+
+impl Walk {
+    /// The steps the template can take.
+    fn template(&mut self, template: &Template, depth: usize) -> Result<usize, TemplateError> {
+        if depth > MAX_TEMPLATE_DEPTH {
+            return Err(TemplateError::TooDeep);
+        }
+        template.elements.iter().try_fold(0_usize, |steps, element| {
+            Ok(steps.saturating_add(self.element(element, depth)?))
+        })
+    }
+
+    fn element(&mut self, element: &TemplateElement, depth: usize) -> Result<usize, TemplateError> {
+        use TemplateElement as E;
+        match element {
+            E::RawString(_) | E::Comment(_) => Ok(1),
+            E::Expression(helper) | E::HtmlExpression(helper) | E::HelperBlock(helper) => {
+                self.helper(helper, depth)
+            }
+            E::PartialExpression(d) | E::PartialBlock(d) => Err(refused("partial", d)),
+            E::DecoratorExpression(d) | E::DecoratorBlock(d) => Err(refused("decorator", d)),
+            other => Err(unknown(other)),
+        }
+    }
+
+    fn helper(&mut self, helper: &HelperTemplate, depth: usize) -> Result<usize, TemplateError> {
+        let called = helper.block || !helper.params.is_empty() || !helper.hash.is_empty();
+        let name = self.name(&helper.name, called, depth)?;
+        for parameter in helper.params.iter().chain(helper.hash.values()) {
+            self.parameter(parameter, depth)?;
+        }
+        let mut inside = 0_usize;
+        for template in [&helper.template, &helper.inverse].into_iter().flatten() {
+            inside = inside.saturating_add(self.template(template, depth + 1)?);
+        }
+        let times = if name == Some(LOOP) { LOOP_STEPS } else { 1 };
+        Ok(inside.saturating_mul(times).saturating_add(1))
+    }
+
+    /// The helper's name, if one is called.
+    fn name<'a>(
+        &mut self,
+        name: &'a Parameter,
+        called: bool,
+        depth: usize,
+    ) -> Result<Option<&'a str>, TemplateError> {
+        let text = match name {
+            Parameter::Name(text) => text,
+            Parameter::Path(path) if called => raw(path),
+            Parameter::Path(_) | Parameter::Literal(_) => return Ok(None),
+            Parameter::Subexpression(_) => return self.parameter(name, depth).map(|()| None),
+            other => return Err(unknown(other)),
+        };
+        match text {
+            LOOP => Ok(Some(LOOP)),
+            known if HELPERS.contains(&known) => Ok(Some(known)),
+            _ if !called => Ok(None),
+            other => Err(TemplateError::NotAllowed(format!("the helper {other:?}"))),
+        }
+    }
+
+    fn parameter(&mut self, parameter: &Parameter, depth: usize) -> Result<(), TemplateError> {
+        match parameter {
+            Parameter::Literal(_) => {}
+            Parameter::Name(text) => self.looks_at(text),
+            Parameter::Path(path) => self.looks_at(raw(path)),
+            Parameter::Subexpression(inner) if depth < MAX_TEMPLATE_DEPTH => {
+                self.element(&inner.element, depth + 1)?;
+            }
+            Parameter::Subexpression(_) => return Err(TemplateError::TooDeep),
+            other => return Err(unknown(other)),
+        }
+        Ok(())
+    }
+
+    fn looks_at(&mut self, path: &str) {
+        let first = path.trim_start_matches("../").trim_start_matches("@root/");
+        let first = first.split(['.', '/']).next().unwrap_or_default();
+        let climbs = path.trim_start_matches("../").contains("..");
+        if climbs || !BODY_FIELDS.contains(&first) {
+            self.uses = Use::Names;
+        }
+    }
+}
+
+fn raw(path: &Path) -> &str {
+    match path {
+        Path::Relative((_, raw)) | Path::Local((_, _, raw)) => raw,
+    }
+}
+
+fn refused(what: &str, decorator: &DecoratorTemplate) -> TemplateError {
+    let name = match &decorator.name {
+        Parameter::Name(name) => name.as_str(),
+        Parameter::Path(path) => raw(path),
+        _ => "",
+    };
+    TemplateError::NotAllowed(format!("the {what} {:?}", name.chars().take(64).collect::<String>()))
+}
+
+/// For kinds of elements that a later handlebars may add.
+fn unknown(element: &impl std::fmt::Debug) -> TemplateError {
+    TemplateError::NotAllowed(format!("{element:?}").chars().take(64).collect())
+}

@@ -1,0 +1,97 @@
+//! HAProxy in a container on the host's network, run by a real Docker Engine. Run inside its namespace.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod balancer_support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use balancer_support::app::Instance;
+use balancer_support::client::{Load, Mode, get};
+use balancer_support::{Table, backend_name, eventually, free_port, server_name};
+use lb_core::{Change, ClusterId, ContainerName, ContainerRuntime, ImageRef, LoadBalancer};
+use lb_docker::DockerRuntime;
+use lb_haproxy::HaproxyBalancer;
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name}: set by testbed/up"))
+}
+
+fn runtime() -> Arc<DockerRuntime> {
+    let cluster = ClusterId::new(format!("hctl{}", std::process::id())).unwrap();
+    let endpoint = variable("LB_TEST_DOCKER").parse().unwrap();
+    Arc::new(DockerRuntime::builder(cluster).endpoint(endpoint).build().unwrap())
+}
+
+fn name() -> ContainerName {
+    ContainerName::new(format!("hctl{}.balancer", std::process::id())).unwrap()
+}
+
+fn balancer(dir: &std::path::Path, runtime: Arc<DockerRuntime>) -> HaproxyBalancer {
+    let image = ImageRef::new(variable("LB_TEST_HAPROXY_IMAGE")).unwrap();
+    HaproxyBalancer::builder(dir).in_container(runtime, image, name()).build().unwrap()
+}
+
+/// Process ids of HAProxies that serve from this directory, as the host sees them.
+fn masters(dir: &std::path::Path) -> Vec<String> {
+    let wanted = dir.join("haproxy.cfg").display().to_string();
+    let own = |entry: std::fs::DirEntry| {
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        let line = String::from_utf8_lossy(&line).into_owned();
+        (line.contains(&wanted) && line.contains("-W"))
+            .then(|| entry.file_name().to_string_lossy().into_owned())
+    };
+    let mut pids: Vec<_> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(own).collect();
+    pids.sort_by_key(|pid| pid.parse::<u32>().unwrap_or(u32::MAX));
+    pids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_DOCKER (testbed/up)"]
+async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
+    let dir = tempfile::Builder::new().prefix("lbh").tempdir_in("/tmp").unwrap();
+    let (runtime, port, later) = (runtime(), free_port(), free_port());
+    runtime.stop(&name(), Duration::ZERO).await.unwrap();
+    let balancer = balancer(dir.path(), runtime.clone());
+    let (a, b) = (Instance::http("a").await, Instance::http("b").await);
+    let table = Table::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
+    let begun = Instant::now();
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Start);
+    println!("started in {:?}", begun.elapsed());
+    let load = Load::start(port, "/", 4, &[Mode::KeepAlive, Mode::Close]);
+    load.more(50).await;
+    let table = table.server("shop", "b", 2, b.address);
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Servers);
+    let begun = Instant::now();
+    let table = table.http(later, "/", "late");
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Reload);
+    println!("reloaded in {:?} (its check is a container)", begun.elapsed());
+    let table = table.draining("shop", "a");
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Servers);
+    load.more(200).await;
+    load.finish().await;
+    eventually("the old worker ends", async || balancer.traffic().await.unwrap().old_workers == 0)
+        .await;
+    // A kill: the engine starts it again with the file.
+    let before = masters(dir.path());
+    let begun = Instant::now();
+    std::process::Command::new("kill").args(["-9", &before[0]]).status().unwrap();
+    eventually("it serves again", async || {
+        masters(dir.path()).first() != before.first() && get(port, "/").await.is_ok()
+    })
+    .await;
+    println!("back after {:?}", begun.elapsed());
+    assert_eq!(get(port, "/").await.unwrap().body, "b", "the draining one stays so");
+    eventually("it says so", async || {
+        balancer.traffic().await.is_ok_and(|t| t.table == Some(table.0.hash()))
+    })
+    .await;
+    let traffic = balancer.traffic().await.unwrap();
+    assert!(traffic.backends[&backend_name("shop")].servers.contains_key(&server_name("a")));
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::None);
+    balancer.shutdown().await.unwrap();
+    balancer.shutdown().await.unwrap();
+    assert!(get(port, "/").await.is_err());
+    assert!(runtime.list().await.unwrap().is_empty());
+    assert!(!dir.path().exists());
+}

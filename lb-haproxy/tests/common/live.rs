@@ -1,0 +1,241 @@
+//! A real HAProxy on loopback, small apps behind it, and a client that sees every byte.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lb_core::{ConfigRenderer, RoutingTable};
+use lb_haproxy::HaproxyRenderer;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+use super::{check, haproxy, write_all};
+
+/// How long anything here may take.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+pub fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+/// Ports nobody listens on now.
+pub fn free_ports<const N: usize>() -> [u16; N] {
+    let held: [std::net::TcpListener; N] =
+        std::array::from_fn(|_| std::net::TcpListener::bind(local(0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// A running HAProxy; ended when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Proxy {
+    /// Renders the table, has HAProxy check it, runs it, and waits until it accepts.
+    pub async fn start(table: &RoutingTable) -> Self {
+        let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let renderer = HaproxyRenderer::builder().bind_address(bind).build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = write_all(directory.path(), table, &renderer.render(table).unwrap());
+        check(&path).unwrap_or_else(|said| panic!("{said}"));
+        let proxy = Self { process: spawn(&path), _directory: directory };
+        for port in table.listeners.keys() {
+            accepting(local(*port)).await;
+        }
+        proxy
+    }
+}
+
+fn spawn(path: &Path) -> Child {
+    Command::new(haproxy())
+        .args(["-db", "-f"])
+        .arg(path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn accepting(address: SocketAddr) {
+    let end = Instant::now() + DEADLINE;
+    while TcpStream::connect(address).await.is_err() {
+        assert!(Instant::now() < end, "{address} does not accept");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What an app does with a request it has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Answers 200 with the request as the app saw it.
+    Echo,
+    /// Closes the connection without a byte.
+    Die,
+    /// Answers 101 and sends back whatever comes.
+    Upgrade,
+}
+
+/// A small HTTP/1.1 app.
+#[derive(Debug, Clone)]
+pub struct App {
+    pub address: SocketAddr,
+    seen: Arc<Mutex<Vec<Message>>>,
+}
+
+impl App {
+    /// An app whose answers carry its name.
+    pub async fn start(name: &'static str, manner: Manner) -> Self {
+        let listener = TcpListener::bind(local(0)).await.unwrap();
+        let app = Self { address: listener.local_addr().unwrap(), seen: Arc::default() };
+        let seen = Arc::clone(&app.seen);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, name, manner, Arc::clone(&seen)));
+            }
+        });
+        app
+    }
+
+    /// Requests read so far, health checks (by TCP connect) not among them.
+    pub fn seen(&self) -> Vec<Message> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn serve(stream: TcpStream, name: &str, manner: Manner, seen: Arc<Mutex<Vec<Message>>>) {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_message(&mut stream).await {
+        seen.lock().unwrap().push(request.clone());
+        if manner == Manner::Die {
+            return;
+        }
+        if manner == Manner::Upgrade {
+            // The answer to the key of RFC 6455, 1.3; HAProxy checks it.
+            let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                Sec-WebSocket-Accept: s3pPLBMiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+            stream.write_all(head.as_bytes()).await.unwrap();
+            let (mut from, mut to) = stream.into_inner().into_split();
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+            return;
+        }
+        let length = request.body.len();
+        let head = format!("HTTP/1.1 200 OK\r\nX-App: {name}\r\nContent-Length: {length}\r\n\r\n");
+        let answer = [head.as_bytes(), &request.body].concat();
+        if stream.write_all(&answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A request or an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Message {
+    /// The first line.
+    pub start: String,
+    /// Names in lower case; values of equal names in order.
+    pub headers: BTreeMap<String, Vec<String>>,
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    /// The value of a header that stands once.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.headers.get(name).map(Vec::as_slice) {
+            None => None,
+            Some([one]) => Some(one),
+            Some(many) => panic!("{name} stands {} times: {many:?}", many.len()),
+        }
+    }
+
+    /// The status of an answer.
+    pub fn status(&self) -> u16 {
+        self.start.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or_default()
+    }
+
+    /// Which app answered.
+    pub fn app(&self) -> Option<&str> {
+        self.header("x-app")
+    }
+}
+
+/// Reads one message; `None` when the other side closed before it was whole.
+pub async fn read_message(stream: &mut BufReader<TcpStream>) -> Option<Message> {
+    let mut message = Message { start: read_line(stream).await?, ..Message::default() };
+    loop {
+        let line = read_line(stream).await?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        let values = message.headers.entry(name.to_ascii_lowercase()).or_default();
+        values.push(value.trim().to_owned());
+    }
+    if message.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let size = usize::from_str_radix(&read_line(stream).await?, 16).ok()?;
+            let mut chunk = vec![0; size];
+            stream.read_exact(&mut chunk).await.ok()?;
+            read_line(stream).await?;
+            message.body.extend(chunk);
+            if size == 0 {
+                return Some(message);
+            }
+        }
+    }
+    let length = message.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+    message.body = vec![0; length];
+    stream.read_exact(&mut message.body).await.ok()?;
+    Some(message)
+}
+
+async fn read_line(stream: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = String::new();
+    match stream.read_line(&mut line).await {
+        Ok(n) if n > 0 => Some(line.trim_end().to_owned()),
+        _ => None,
+    }
+}
+
+/// A connection to the proxy.
+#[derive(Debug)]
+pub struct Client(pub BufReader<TcpStream>);
+
+impl Client {
+    pub async fn connect(port: u16) -> Self {
+        Self::connect_from(Ipv4Addr::LOCALHOST, port).await
+    }
+
+    /// From another loopback address.
+    pub async fn connect_from(from: Ipv4Addr, port: u16) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        Self(BufReader::new(socket.connect(local(port)).await.unwrap()))
+    }
+
+    /// Sends bytes and reads one answer; `None` when the proxy closed without a whole one.
+    pub async fn ask(&mut self, request: impl AsRef<[u8]>) -> Option<Message> {
+        // A refusal may close before all was sent; its answer is then there to read all the same.
+        let _ = self.0.write_all(request.as_ref()).await;
+        tokio::time::timeout(DEADLINE, read_message(&mut self.0)).await.expect("an answer in time")
+    }
+}
+
+/// One request on its own connection.
+pub async fn ask(port: u16, request: impl AsRef<[u8]>) -> Message {
+    Client::connect(port).await.ask(request).await.expect("an answer")
+}
+
+/// `GET` of a path (sent as it is) with a `Host` header (sent as it is).
+pub async fn get(port: u16, host: &str, path: &str) -> Message {
+    ask(port, format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await
+}
