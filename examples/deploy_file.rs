@@ -1,0 +1,74 @@
+//! An app from a TOML file, on processes of this machine, until Ctrl-C.
+//!
+//! `cargo run --example deploy_file -- examples/apps/hello.toml`
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, reason = "a program for people")]
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Parser;
+use futures_util::StreamExt;
+use lb_core::{App, Orchestrator};
+use lb_local::{LocalHost, Program};
+
+/// Runs an app from a file.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The app, in TOML.
+    file: PathBuf,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    preview: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    if lb_examples::served()? {
+        return Ok(());
+    }
+    let arguments = Arguments::parse();
+    lb_examples::log_to_stderr();
+    tokio::runtime::Runtime::new()?.block_on(run(&arguments))
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let text = std::fs::read_to_string(&arguments.file)
+        .map_err(|e| format!("{}: {e}", arguments.file.display()))?;
+    let app = App::from_toml(&text)?;
+    let cluster = lb_local::cluster("files".parse()?);
+    let directory = tempfile::tempdir()?;
+    // On this engine an image is a program; "demo:1" is this one, serving the demo app.
+    let demo = Program::new(std::env::current_exe()?).args(["serve"]);
+    let host = LocalHost::builder(&cluster, directory.path()).image("demo:1", demo).build()?;
+    let platform = Orchestrator::builder(cluster)
+        .host(host.facts().clone(), host.handle().clone())
+        .start()
+        .await?;
+    let mut events = platform.events();
+    platform.deploy(&app).await?;
+    if arguments.preview {
+        for reason in platform.preview().await?.reasons {
+            println!("{:?}: {}", reason.what, reason.text);
+        }
+    } else {
+        for (name, port) in &app.ports {
+            if let Some(outside) = port.outside {
+                println!("port {name}: http://127.0.0.1:{outside}{}; Ctrl-C ends it", port.path);
+            }
+        }
+        loop {
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => break,
+                Some(event) = events.next() => println!("{} {}", event.at, event.what),
+            }
+        }
+    }
+    platform.remove(&app.name).await?;
+    platform
+        .wait_for(|status| !status.apps.contains_key(&app.name), Duration::from_secs(60))
+        .await?;
+    platform.shutdown().await;
+    Ok(host.handle().balancer.shutdown().await?)
+}

@@ -1,0 +1,28 @@
+#![forbid(unsafe_code)]
+//! What the example programs share: a host to run on, and the demo app to run there.
+
+mod image;
+mod stage;
+
+pub use self::stage::{DEMO_HOST, Engine, Stage, StageOptions};
+
+/// Serves the demo app if this process was started to be one (its first argument is `serve`), and says so.
+///
+/// The programs run themselves as the app, so that they need nothing but Rust.
+///
+/// # Errors
+/// When the app cannot listen.
+pub fn served() -> std::io::Result<bool> {
+    let asked = std::env::args().nth(1).as_deref() == Some("serve");
+    if asked {
+        demo_app::run(demo_app::Config::from_env()?)?;
+    }
+    Ok(asked)
+}
+
+/// Log lines on standard error, by `RUST_LOG`; warnings by default.
+pub fn log_to_stderr() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
