@@ -32,7 +32,7 @@ fn balancer(dir: &std::path::Path, runtime: Arc<DockerRuntime>) -> HaproxyBalanc
     HaproxyBalancer::builder(dir).in_container(runtime, image, name()).build().unwrap()
 }
 
-/// Process ids of HAProxies that serve from this directory, as the host sees them.
+/// Process ids of every HAProxy that serve from this directory, as the host sees them.
 fn masters(dir: &std::path::Path) -> Vec<String> {
     let wanted = dir.join("haproxy.cfg").display().to_string();
     let own = |entry: std::fs::DirEntry| {

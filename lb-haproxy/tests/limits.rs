@@ -4,6 +4,7 @@
 mod common;
 
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -44,11 +45,12 @@ fn announced(length: usize, body: &[u8]) -> Vec<u8> {
 fn chunked(length: usize, headers: usize) -> Vec<u8> {
     let mut request = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n".to_owned();
     for n in 0..headers.div_ceil(500) {
-        request += &format!("X-{n}: {}\r\n", "x".repeat(494));
+        let _ = write!(request, "X-{n}: {}\r\n", "x".repeat(494));
     }
     request += "\r\n";
     for chunk in "b".repeat(length).as_bytes().chunks(100) {
-        request += &format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk));
+        let text = String::from_utf8_lossy(chunk);
+        let _ = write!(request, "{:x}\r\n{text}\r\n", chunk.len());
     }
     (request + "0\r\n\r\n").into_bytes()
 }
@@ -86,7 +88,7 @@ async fn a_body_over_the_limit_gets_413_announced_or_streamed() {
 async fn a_long_body_must_announce_its_length_where_a_limit_is_set() {
     let (port, app, _proxy) = one(|b| b.limits.body = Some(ByteSize::new(100_000))).await;
     for (request, status) in [
-        (announced(100_000, &[b'x'; 100_000]), 200),
+        (announced(100_000, &vec![b'x'; 100_000]), 200),
         (announced(100_001, b""), 413),
         (chunked(4000, 0), 200),
         (chunked(4000, 8000), 200),
@@ -125,14 +127,14 @@ async fn http2_clients_are_served_and_bounded_too() {
     assert_eq!(app.seen().len(), 2);
 }
 
-fn rate(requests: u32, window: Duration) -> Option<RateLimit> {
-    Some(RateLimit { requests: NonZeroU32::new(requests).unwrap(), window })
+fn rate(requests: u32, window: Duration) -> RateLimit {
+    RateLimit { requests: NonZeroU32::new(requests).unwrap(), window }
 }
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_client_over_its_rate_gets_429_until_the_window_has_passed() {
-    let (port, app, _proxy) = one(|b| b.limits.rate = rate(5, Duration::from_secs(2))).await;
+    let (port, app, _proxy) = one(|b| b.limits.rate = Some(rate(5, Duration::from_secs(2)))).await;
     let mut statuses = Vec::new();
     for _ in 0..8 {
         statuses.push(get(port, "h", "/").await.status());
@@ -155,7 +157,7 @@ async fn a_client_over_its_rate_gets_429_until_the_window_has_passed() {
 async fn a_tcp_client_over_its_rate_is_closed() {
     let [port] = free_ports();
     let app = App::start("shop", Echo).await;
-    let limit = |b: &mut Backend| b.limits.rate = rate(4, Duration::from_secs(60));
+    let limit = |b: &mut Backend| b.limits.rate = Some(rate(4, Duration::from_secs(60)));
     let table = Table::new().backend_with("db.sql", Tcp, &[app.address], limit);
     let _proxy = Proxy::start(&table.tcp(port, "db.sql").0).await;
     let (mut served, mut closed) = (0, 0);

@@ -259,7 +259,7 @@ proptest! {
         }
         prop_assert_eq!(read.defaults.len(), table.listeners.len());
         let looked_up: BTreeSet<_> = read.lookups.values().flatten().map(String::as_str).collect();
-        let written: BTreeSet<_> = config.files.keys().map(|f| f.as_str()).collect();
+        let written: BTreeSet<_> = config.files.keys().map(lb_core::FileName::as_str).collect();
         prop_assert_eq!(looked_up, written);
         let mut servers: BTreeMap<String, usize> =
             table.backends.iter().map(|(n, b)| (n.to_string(), b.servers.len())).collect();

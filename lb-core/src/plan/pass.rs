@@ -1,6 +1,8 @@
 //! What the steps of one pass work on.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[allow(clippy::disallowed_types, reason = "see Index")]
+use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::model::{App, AppName, Assignment, HostId, InstanceId, Resources};
 use crate::time::Now;
 
 /// Looks up only, and is never iterated: its order cannot reach a plan.
+#[allow(clippy::disallowed_types, reason = "its hasher has no random seed, and nobody iterates it")]
 pub(super) type Index<'a> = HashMap<&'a str, u32, BuildHasherDefault<NameHasher>>;
 
 /// A name's hash, the same in every process.

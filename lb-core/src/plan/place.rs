@@ -27,7 +27,7 @@ pub(super) fn start(pass: &mut Pass<'_>, app: &mut AppState<'_>, starts: Vec<Sta
     for Start { version, count } in starts {
         let mut hosts = Candidates::of(pass, app, &version.app);
         let started = (0..count).take_while(|_| start_one(pass, app, &version, &mut hosts)).count();
-        report(pass, app, &version, &hosts, Outcome { asked: count, started: started as u32 });
+        report(pass, app, &version, &hosts, &Outcome { asked: count, started: started as u32 });
     }
 }
 
@@ -41,9 +41,9 @@ fn report(
     app: &AppState<'_>,
     version: &Version,
     hosts: &Candidates,
-    outcome: Outcome,
+    outcome: &Outcome,
 ) {
-    let Outcome { asked, started } = outcome;
+    let Outcome { asked, started } = *outcome;
     if started > 0 {
         let text = format!("{started} instances of revision {} started", version.revision);
         pass.say(Some(&app.name), None, What::Start, text);

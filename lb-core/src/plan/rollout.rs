@@ -73,7 +73,7 @@ pub(super) fn moves(pass: &mut Pass<'_>, app: &mut AppState<'_>, wanted: u32) ->
     if app.ledger.good.is_none() && groups.new_ready > 0 {
         app.edit().good = Some(Version::clone(&version));
     }
-    roll(pass, app, &groups, version, wanted)
+    roll(pass, app, &groups, &version, wanted)
 }
 
 fn live(app: &AppState<'_>) -> Vec<usize> {
@@ -214,10 +214,10 @@ fn roll(
     pass: &mut Pass<'_>,
     app: &AppState<'_>,
     groups: &Groups,
-    version: Arc<Version>,
+    version: &Arc<Version>,
     wanted: u32,
 ) -> Moves {
-    let bounds = Bounds::of(app, &version, wanted);
+    let bounds = Bounds::of(app, version, wanted);
     let new = groups.new.len() as u32 + groups.waiting;
     let old = groups.old.len() as u32;
     let room = (wanted + bounds.surge).saturating_sub(new + old);

@@ -248,20 +248,15 @@ fn backends(
         let hash = backend.hash();
         NamedBackend { name, backend: Arc::new(backend), hash }
     };
-    match app.settings() {
-        Some(settings) => {
-            let outside = settings.ports.iter().filter(|(_, p)| p.outside.is_some());
-            outside.map(|(name, _)| make(name, shape(settings, name))).collect()
-        }
-        // What it was is forgotten; its instances drain.
-        None => {
-            let records = entries.iter().map(|e| &app.ledger.instances[e.instance as usize]);
-            let ports: BTreeSet<&PortName> =
-                records.flat_map(|r| r.assignment.ports.keys()).collect();
-            let bare = || Backend::new(app.name.clone(), Protocol::Tcp);
-            ports.into_iter().map(|port| make(port, bare())).collect()
-        }
+    if let Some(settings) = app.settings() {
+        let outside = settings.ports.iter().filter(|(_, p)| p.outside.is_some());
+        return outside.map(|(name, _)| make(name, shape(settings, name))).collect();
     }
+    // What it was is forgotten; its instances drain.
+    let records = entries.iter().map(|e| &app.ledger.instances[e.instance as usize]);
+    let ports: BTreeSet<&PortName> = records.flat_map(|r| r.assignment.ports.keys()).collect();
+    let bare = || Backend::new(app.name.clone(), Protocol::Tcp);
+    ports.into_iter().map(|port| make(port, bare())).collect()
 }
 
 fn shape(settings: &App, name: &PortName) -> Backend {

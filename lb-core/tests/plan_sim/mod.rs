@@ -299,7 +299,7 @@ impl Sim {
 
     fn addresses_of_others(&self, id: &HostId) -> BTreeSet<Ipv4Addr> {
         let others = self.hosts.iter().filter(|(other, _)| *other != id);
-        others.flat_map(|(_, h)| h.containers.values()).map(|c| c.address()).collect()
+        others.flat_map(|(_, h)| h.containers.values()).map(SimContainer::address).collect()
     }
 
     fn note_served(&mut self) {
@@ -350,8 +350,7 @@ impl Sim {
     fn check_table(&self, id: &HostId, table: &RoutingTable) {
         table.check().unwrap();
         assert_eq!(table.host.as_ref(), Some(id));
-        let all: BTreeMap<_, _> =
-            self.hosts.values().flat_map(|h| &h.containers).map(|(id, c)| (id, c)).collect();
+        let all: BTreeMap<_, _> = self.hosts.values().flat_map(|h| &h.containers).collect();
         let backends = table.backends.values();
         for (name, server) in backends.flat_map(|b| &b.servers) {
             if server.state != ServerState::Active {
@@ -512,7 +511,7 @@ impl Sim {
 fn differing(a: &Ledger, b: &Ledger) -> String {
     let [a, b] = [a, b].map(|l| serde_json::to_string_pretty(l).unwrap());
     let lines = a.lines().zip(b.lines()).filter(|(a, b)| a != b).take(10);
-    lines.map(|(a, b)| format!("{a}  |  {b}\n")).collect()
+    lines.map(|(a, b)| format!("{a}  |  {b}")).collect::<Vec<_>>().join("\n")
 }
 
 impl SimContainer {

@@ -173,8 +173,8 @@ async fn run(
     let mut open: Option<Client> = None;
     while !stop.load(Ordering::Relaxed) {
         let number = sent.fetch_add(1, Ordering::Relaxed);
-        let method = if number % 8 == 0 { "POST" } else { "GET" };
-        let body = if number % 8 == 0 { "x".repeat(2_000) } else { String::new() };
+        let method = if number.is_multiple_of(8) { "POST" } else { "GET" };
+        let body = if number.is_multiple_of(8) { "x".repeat(2_000) } else { String::new() };
         let head = match mode {
             Mode::KeepAlive => format!("{method} {path} HTTP/1.1\r\n"),
             Mode::Close => format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n"),
@@ -197,7 +197,7 @@ async fn run(
                 }
             }
             Ok(answer) => {
-                failures.lock().unwrap().push(format!("{mode:?} {method} {}", answer.status))
+                failures.lock().unwrap().push(format!("{mode:?} {method} {}", answer.status));
             }
             Err(e) => failures.lock().unwrap().push(format!("{mode:?} {method} {e}")),
         }

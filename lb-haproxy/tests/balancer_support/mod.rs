@@ -6,6 +6,7 @@ pub mod app;
 pub mod client;
 pub mod renderer;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
@@ -151,8 +152,8 @@ impl Table {
     pub fn http(mut self, port: u16, path: &str, app: &str) -> Self {
         let name = backend_name(app);
         let listener = self.0.listeners.entry(port).or_insert_with(|| Listener::Http {
-            routes: Default::default(),
-            certificates: Default::default(),
+            routes: BTreeSet::default(),
+            certificates: BTreeMap::default(),
         });
         let Listener::Http { routes, .. } = listener else { panic!("{port} is a TCP port") };
         routes.insert(Route {
