@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -43,9 +44,15 @@ impl<K: Ord + Clone + Debug + Send + 'static> Keyed<K> {
     {
         let locks = self.locks.clone();
         let subject = format!("{key:?}");
+        // The place in the queue is taken here: tasks may begin in another order than they were made.
+        let lock = lock_of(&locks, &key);
+        let mut place = Box::pin(lock.clone().lock_owned());
+        let at_once = (&mut place).now_or_never();
         let task = tokio::spawn(async move {
-            let lock = lock_of(&locks, &key);
-            let turn = lock.lock().await;
+            let turn = match at_once {
+                Some(turn) => turn,
+                None => place.await,
+            };
             let result = tokio::time::timeout(deadline, work).await;
             drop(turn);
             forget(&locks, &key, lock);
@@ -82,5 +89,32 @@ fn forget<K: Ord>(locks: &Locks<K>, key: &K, lock: Arc<AsyncMutex<()>>) {
     drop(lock);
     if locks.get(key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
         locks.remove(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Broke once: the place was taken by the tasks, which begin in any order on several threads.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn abandoned_calls_are_done_in_the_order_they_were_made() {
+        for _ in 0..200 {
+            let (keyed, done) = (Keyed::default(), Arc::new(Mutex::new(Vec::new())));
+            let call = |n: u32| {
+                let done = done.clone();
+                let work = async move {
+                    done.lock().unwrap().push(n);
+                    Ok(())
+                };
+                keyed.run("key", "count", Duration::from_secs(10), work)
+            };
+            for n in 0..8 {
+                drop(futures_util::poll!(Box::pin(call(n))));
+            }
+            call(8).await.unwrap();
+            assert_eq!(*done.lock().unwrap(), (0..9).collect::<Vec<_>>());
+            assert!(lock_of(&keyed.locks, &"key").try_lock().is_ok());
+        }
     }
 }
