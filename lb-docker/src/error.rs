@@ -134,11 +134,12 @@ const REGISTRY_DOWN: [&str; 9] = [
     "toomanyrequests",
     "unexpected eof",
 ];
-const BAD_SETTING: [&str; 4] = [
+const BAD_SETTING: [&str; 5] = [
     "executable file not found",
     "no such file or directory: unknown",
     "unable to find user",
     "invalid mount config",
+    "does not belong to any of this network's subnets",
 ];
 
 fn refusal(status: u16, message: &str) -> ErrorKind {
@@ -226,6 +227,11 @@ mod tests {
             (
                 400,
                 "invalid mount config for type \"bind\": bind source path does not exist: /x",
+                ErrorKind::Invalid,
+            ),
+            (
+                500,
+                "Invalid address 10.1.2.3: It does not belong to any of this network's subnets",
                 ErrorKind::Invalid,
             ),
             (503, "", ErrorKind::Unavailable),

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use lb_core::{Assignment, Attachment, ContainerSpec, PortName, Restart, VolumeSource, label};
+use lb_core::{
+    Assignment, Attachment, ContainerSpec, PortName, Restart, Volume, VolumeSource, label,
+};
 
 use crate::address::real_address;
 use crate::error::{LocalError, Result};
@@ -43,13 +45,20 @@ pub(crate) fn check(spec: &ContainerSpec) -> Result<()> {
     if spec.restart == Restart::Always {
         return unsupported("nobody but the platform restarts a process");
     }
-    let in_place =
-        |v: &lb_core::Volume| matches!(&v.source, VolumeSource::Path(p) if *p == v.target);
-    match spec.volumes.iter().all(in_place) {
-        true => Ok(()),
-        false => unsupported(
+    spec.volumes.iter().try_for_each(check_volume)
+}
+
+fn check_volume(volume: &Volume) -> Result<()> {
+    match &volume.source {
+        VolumeSource::Path(path) if *path == volume.target => {
+            match Path::new(path.as_str()).exists() {
+                true => Ok(()),
+                false => Err(LocalError::Invalid(format!("volume {path} must exist"))),
+            }
+        }
+        _ => Err(LocalError::Unsupported(
             "a process sees the host's files in place: a volume must be a path mounted at the same path",
-        ),
+        )),
     }
 }
 

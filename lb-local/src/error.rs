@@ -14,10 +14,10 @@ pub(crate) enum LocalError {
     Corrupt { path: PathBuf, reason: String },
     #[error("program {program:?} cannot be started: {source}")]
     Spawn { program: PathBuf, source: io::Error },
-    #[error("no such image here; known: {known}")]
-    NoImage { known: String },
-    #[error("the image's definition here has the digest {here}")]
-    OtherDigest { here: String },
+    #[error("no image {image} here; known: {known}")]
+    NoImage { image: String, known: String },
+    #[error("image {image}: its definition here has the digest {here}")]
+    OtherDigest { image: String, here: String },
     #[error("{0}")]
     Invalid(String),
     #[error("{0}")]

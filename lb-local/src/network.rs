@@ -42,11 +42,15 @@ pub(crate) fn remove(records: &Records, cluster: &ClusterId, name: &NetworkName)
 }
 
 fn check(spec: &NetworkSpec) -> Result<()> {
-    match LOOPBACK.contains(&spec.subnet) && !spec.subnet.contains(&Ipv4Addr::LOCALHOST) {
+    let NetworkSpec { subnet, engine_range, .. } = spec;
+    if !subnet.contains(engine_range) {
+        let rule = format!("engine range {engine_range} must lie in {subnet}");
+        return Err(LocalError::Invalid(rule));
+    }
+    match LOOPBACK.contains(subnet) && !subnet.contains(&Ipv4Addr::LOCALHOST) {
         true => Ok(()),
         false => Err(LocalError::Invalid(format!(
-            "subnet {} must lie in {LOOPBACK} without {}: see lb_local::cluster",
-            spec.subnet,
+            "subnet {subnet} must lie in {LOOPBACK} without {}: see lb_local::cluster",
             Ipv4Addr::LOCALHOST
         ))),
     }

@@ -83,11 +83,16 @@ impl Images {
         let (found, digest) = match self.0.get(&key(image)) {
             Some(program) => (Image::Program(program), program.digest()),
             None if image.repository() == HOST_IMAGE => (Image::Host, digest_of(b"host")),
-            None => return Err(LocalError::NoImage { known: self.known() }),
+            None => {
+                let image = image.to_string();
+                return Err(LocalError::NoImage { image, known: self.known() });
+            }
         };
         match image.digest().is_none_or(|pinned| *pinned == digest) {
             true => Ok((found, digest)),
-            false => Err(LocalError::OtherDigest { here: digest.to_string() }),
+            false => {
+                Err(LocalError::OtherDigest { image: image.to_string(), here: digest.to_string() })
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! Networks: made once, checked for what is in their way, removed when empty.
 
+use std::time::Duration;
+
 use bollard::models::NetworkInspect;
-use lb_core::{NetworkName, NetworkSpec, Result};
+use lb_core::{ErrorKind, NetworkName, NetworkSpec, Result};
 
 use super::Host;
 use crate::convert::{existing_matches, host_route_in_the_way, network_request, owned};
@@ -10,6 +12,11 @@ use crate::error::Failure;
 
 /// Where Linux shows the routes of this process's network namespace.
 const ROUTES: &str = "/proc/net/route";
+
+/// The engine takes a subnet, and its route stands, before it shows the network. Whoever comes in between
+/// looks again, so often and at such intervals, before it believes in another network there.
+const ATTEMPTS: u32 = 10;
+const WAIT: Duration = Duration::from_millis(100);
 
 pub(super) async fn ensure(host: &Host, spec: &NetworkSpec) -> Result<()> {
     make(host, spec).await.map_err(|e| e.into_error("ensure", subject(&spec.name)))
@@ -28,20 +35,32 @@ async fn make(host: &Host, spec: &NetworkSpec) -> Result<(), Failure> {
         let message = format!("engine_range {} must lie inside {}", spec.engine_range, spec.subnet);
         return Err(Failure::invalid(message));
     }
+    let mut attempts = 1;
+    loop {
+        let failure = match make_once(host, spec).await {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        // The answer got lost, or somebody was faster: what stands there now decides.
+        match find(host, &spec.name).await {
+            Ok(Some(existing)) => return existing_matches(&host.cluster, spec, &existing),
+            Ok(None) if attempts < ATTEMPTS && failure.kind() == ErrorKind::Conflict => {
+                attempts += 1;
+                tokio::time::sleep(WAIT).await;
+            }
+            _ => return Err(failure),
+        }
+    }
+}
+
+async fn make_once(host: &Host, spec: &NetworkSpec) -> Result<(), Failure> {
     if let Some(existing) = find(host, &spec.name).await? {
         return existing_matches(&host.cluster, spec, &existing);
     }
     refuse_routed(host, spec).await?;
     let request = network_request(&host.cluster, spec);
     let made = host.engine.docker().create_network(request);
-    match host.engine.call(host.deadlines.change, made).await {
-        Ok(_) => Ok(()),
-        // The answer got lost, or somebody was faster: what stands there now decides.
-        Err(failure) => match find(host, &spec.name).await {
-            Ok(Some(existing)) => existing_matches(&host.cluster, spec, &existing),
-            _ => Err(failure),
-        },
-    }
+    host.engine.call(host.deadlines.change, made).await.map(drop)
 }
 
 /// The engine looks for its own networks only. Where it runs beside us, so do its host's routes.

@@ -155,7 +155,7 @@ impl Shared {
         let (image, _) = self.images.find(&spec.image)?;
         let dir = self.records.container_dir(&spec.name);
         let command = convert::command_line(spec, image, &dir)?;
-        check_program(&command.program)?;
+        check_program(&command.program).map_err(|e| blame(spec, e))?;
         self.records.put_container(&record)?;
         let launched = spawn(&command, &dir).and_then(|child| self.started(record, child));
         if launched.is_err() {
@@ -202,6 +202,14 @@ impl Shared {
             ))),
             None => Ok(()),
         }
+    }
+}
+
+/// A program that is not there is the image's fault, or that of the command in its place.
+fn blame(spec: &ContainerSpec, error: LocalError) -> LocalError {
+    match (&spec.command, error) {
+        (Some(_), LocalError::Missing(rule)) => LocalError::Invalid(rule),
+        (_, error) => error,
     }
 }
 
