@@ -28,6 +28,16 @@ pub enum Behaviour {
     ExitsAfter(Duration),
 }
 
+/// A cluster on the engine.
+pub(super) type Owner = u32;
+
+/// An event, and who hears it; `None`: all.
+#[derive(Debug, Clone)]
+pub(super) struct News {
+    pub(super) to: Option<Owner>,
+    pub(super) event: RuntimeEvent,
+}
+
 /// When a container was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Started {
@@ -42,19 +52,22 @@ pub(super) struct Engine {
     /// What a tag led to when it was fetched last, and the digests that are here.
     tags: BTreeMap<String, ImageDigest>,
     digests: BTreeSet<ImageDigest>,
-    networks: BTreeMap<NetworkName, NetworkSpec>,
+    networks: BTreeMap<NetworkName, (Owner, NetworkSpec)>,
     containers: BTreeMap<ContainerName, Entry>,
     /// Held by others on this host.
     pub(super) foreign_names: BTreeSet<ContainerName>,
     pub(super) foreign_subnets: Vec<Ipv4Net>,
     pub(super) foreign_ports: BTreeSet<u16>,
     made: u64,
-    /// Events nobody has heard yet; the owner sends them.
-    pub(super) news: Vec<RuntimeEvent>,
+    /// Clusters beside the first.
+    pub(super) owners: Owner,
+    /// What nobody has heard yet; the holder sends it.
+    pub(super) news: Vec<News>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    owner: Owner,
     id: ContainerId,
     spec: ContainerSpec,
     state: ContainerState,
@@ -123,38 +136,54 @@ impl Engine {
         }
     }
 
-    pub(super) fn ensure_network(&mut self, spec: &NetworkSpec) -> Result<()> {
+    pub(super) fn ensure_network(&mut self, owner: Owner, spec: &NetworkSpec) -> Result<()> {
         let subject = || format!("network \"{}\"", spec.name);
+        if !spec.subnet.contains(&spec.engine_range) {
+            let rule = format!("engine range {} must lie in {}", spec.engine_range, spec.subnet);
+            return Err(Error::new(ErrorKind::Invalid, "make", subject(), rule));
+        }
         match self.networks.get(&spec.name) {
-            Some(there) if there == spec => return Ok(()),
-            Some(there) => {
+            Some((theirs, _)) if *theirs != owner => {
+                return Err(conflict("make", subject(), "is not this cluster's"));
+            }
+            Some((_, there)) if there == spec => return Ok(()),
+            Some((_, there)) => {
                 let rule = format!("exists with subnet {}", there.subnet);
                 return Err(conflict("make", subject(), rule));
             }
             None => {}
         }
-        let ours = self.networks.values().map(|n| n.subnet);
-        let mut taken = ours.chain(self.foreign_subnets.iter().copied());
+        let made = self.networks.values().map(|(_, network)| network.subnet);
+        let mut taken = made.chain(self.foreign_subnets.iter().copied());
         if let Some(other) = taken.find(|t| t.contains(&spec.subnet) || spec.subnet.contains(t)) {
             let rule = format!("subnet {} overlaps {other}", spec.subnet);
             return Err(conflict("make", subject(), rule));
         }
-        self.networks.insert(spec.name.clone(), spec.clone());
+        self.networks.insert(spec.name.clone(), (owner, spec.clone()));
         Ok(())
     }
 
-    pub(super) fn remove_network(&mut self, name: &NetworkName) -> Result<()> {
+    pub(super) fn remove_network(&mut self, owner: Owner, name: &NetworkName) -> Result<()> {
+        let subject = || format!("network \"{name}\"");
+        if self.networks.get(name).is_some_and(|(theirs, _)| *theirs != owner) {
+            return Err(conflict("remove", subject(), "is not this cluster's"));
+        }
         let attached = |e: &&Entry| matches!(&e.spec.network, Attachment::Network { name: n, .. } if n == name);
         if let Some(entry) = self.containers.values().find(attached) {
             let rule = format!("container \"{}\" is attached", entry.spec.name);
-            return Err(conflict("remove", format!("network \"{name}\""), rule));
+            return Err(conflict("remove", subject(), rule));
         }
         self.networks.remove(name);
         Ok(())
     }
 
     /// Makes and starts the container; tells whether this call started it.
-    pub(super) fn run(&mut self, spec: &ContainerSpec) -> Result<(ContainerId, Started)> {
+    pub(super) fn run(
+        &mut self,
+        owner: Owner,
+        spec: &ContainerSpec,
+    ) -> Result<(ContainerId, Started)> {
+        self.admit_name(owner, spec)?;
         if let Some(entry) = self.containers.get(&spec.name) {
             let same = entry.spec.hash() == spec.hash();
             match (&entry.state, same) {
@@ -164,15 +193,16 @@ impl Engine {
                 (_, false) => return Err(taken(spec, "was made from another spec")),
             }
         } else {
-            self.make(spec)?;
+            self.make(owner, spec)?;
         }
         Ok((self.start(&spec.name), Started::Now))
     }
 
-    pub(super) fn make(&mut self, spec: &ContainerSpec) -> Result<()> {
-        self.admit(spec)?;
+    pub(super) fn make(&mut self, owner: Owner, spec: &ContainerSpec) -> Result<()> {
+        self.admit(owner, spec)?;
         self.made += 1;
         let entry = Entry {
+            owner,
             id: ContainerId(format!("memory-{}", self.made)),
             spec: spec.clone(),
             state: ContainerState::Created,
@@ -189,16 +219,14 @@ impl Engine {
             self.containers.get_mut(name).unwrap_or_else(|| unreachable!("\"{name}\" was made"));
         entry.state = ContainerState::Running;
         entry.readiness = Readiness::NotReady("starting".into());
-        self.news.push(RuntimeEvent::Started(name.clone()));
+        self.news.push(News { to: Some(entry.owner), event: RuntimeEvent::Started(name.clone()) });
         entry.id.clone()
     }
 
     /// Whether the engine can make it: name, image, network, address and ports.
-    pub(super) fn admit(&self, spec: &ContainerSpec) -> Result<()> {
+    pub(super) fn admit(&self, owner: Owner, spec: &ContainerSpec) -> Result<()> {
         let subject = || format!("container \"{}\"", spec.name);
-        if self.foreign_names.contains(&spec.name) {
-            return Err(taken(spec, "is not this cluster's"));
-        }
+        self.admit_name(owner, spec)?;
         if !self.has_image(&spec.image) {
             let rule = format!("image {} is not on the host", spec.image);
             return Err(Error::new(ErrorKind::NotFound, "run", subject(), rule));
@@ -216,9 +244,21 @@ impl Engine {
         }
     }
 
+    fn admit_name(&self, owner: Owner, spec: &ContainerSpec) -> Result<()> {
+        match self.is_foreign(owner, &spec.name) {
+            true => Err(taken(spec, "is not this cluster's")),
+            false => Ok(()),
+        }
+    }
+
+    fn is_foreign(&self, owner: Owner, name: &ContainerName) -> bool {
+        self.foreign_names.contains(name)
+            || self.containers.get(name).is_some_and(|entry| entry.owner != owner)
+    }
+
     fn admit_address(&self, name: &NetworkName, address: Ipv4Addr) -> Result<()> {
         let field = format!("address {address}");
-        let Some(network) = self.networks.get(name) else {
+        let Some((_, network)) = self.networks.get(name) else {
             let subject = format!("network \"{name}\"");
             return Err(Error::new(ErrorKind::NotFound, "", subject, "must be made first"));
         };
@@ -247,16 +287,17 @@ impl Engine {
             || held.flat_map(|e| &e.spec.publish).any(|p| p.host == port && meets(p.address))
     }
 
-    pub(super) fn stop(&mut self, name: &ContainerName) -> Result<()> {
-        if self.foreign_names.contains(name) {
+    pub(super) fn stop(&mut self, owner: Owner, name: &ContainerName) -> Result<()> {
+        if self.is_foreign(owner, name) {
             let subject = format!("container \"{name}\"");
             return Err(conflict("stop", subject, "is not this cluster's"));
         }
         let Some(entry) = self.containers.remove(name) else { return Ok(()) };
+        let mut tell = |event| self.news.push(News { to: Some(owner), event });
         if entry.state == ContainerState::Running {
-            self.news.push(RuntimeEvent::Exited(name.clone()));
+            tell(RuntimeEvent::Exited(name.clone()));
         }
-        self.news.push(RuntimeEvent::Removed(name.clone()));
+        tell(RuntimeEvent::Removed(name.clone()));
         Ok(())
     }
 
@@ -267,7 +308,7 @@ impl Engine {
         entry.state = ContainerState::Exited(Exit { output: String::new(), ..exit.clone() });
         entry.readiness = Readiness::NotReady("exited".into());
         let again = entry.spec.restart == Restart::Always;
-        self.news.push(RuntimeEvent::Exited(name.clone()));
+        self.news.push(News { to: Some(entry.owner), event: RuntimeEvent::Exited(name.clone()) });
         if again {
             self.start(name);
             self.settle(name, Readiness::Ready);
@@ -289,7 +330,8 @@ impl Engine {
         let before = entry.shown();
         change(entry);
         if entry.shown() != before {
-            self.news.push(RuntimeEvent::ReadyChanged(name.clone()));
+            let event = RuntimeEvent::ReadyChanged(name.clone());
+            self.news.push(News { to: Some(entry.owner), event });
         }
     }
 
@@ -298,13 +340,18 @@ impl Engine {
         self.containers.get(name).is_some_and(|e| e.id == *id && e.state == ContainerState::Running)
     }
 
-    pub(super) fn list(&self) -> Vec<Container> {
-        self.containers.values().map(Entry::seen).collect()
+    pub(super) fn list(&self, owner: Owner) -> Vec<Container> {
+        self.containers.values().filter(|e| e.owner == owner).map(Entry::seen).collect()
     }
 
-    pub(super) fn running(&self) -> impl Iterator<Item = (&ContainerName, Work)> {
-        let running = self.containers.iter().filter(|(_, e)| e.state == ContainerState::Running);
+    pub(super) fn running(&self, owner: Owner) -> impl Iterator<Item = (&ContainerName, Work)> {
+        let runs = move |e: &Entry| e.owner == owner && e.state == ContainerState::Running;
+        let running = self.containers.iter().filter(move |(_, e)| runs(e));
         running.map(|(name, e)| (name, e.work))
+    }
+
+    pub(super) fn has(&self, owner: Owner, name: &ContainerName) -> bool {
+        self.containers.get(name).is_some_and(|entry| entry.owner == owner)
     }
 
     pub(super) fn work_of(&mut self, name: &ContainerName) -> Option<&mut Work> {

@@ -1,8 +1,11 @@
 //! Faults a test asks an in-memory backend for.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
@@ -81,16 +84,26 @@ impl Faults {
         subject: &str,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
+        self.around(op, subject, std::future::ready(()).map(|()| work())).await
+    }
+
+    /// The same around another backend's call.
+    pub(crate) async fn around<T>(
+        &self,
+        op: Op,
+        subject: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let (delay, failure) = self.begin(op);
         if let Some(delay) = delay.filter(|d| !d.is_zero()) {
             tokio::time::sleep(delay).await;
         }
         let failed = |kind, what| Err(Error::new(kind, format!("{op:?}"), subject, what));
         match failure {
-            None => work(),
+            None => work.await,
             Some(Failure::Before(kind)) => failed(kind, "a fault was asked for"),
             Some(Failure::After(kind)) => {
-                work()?;
+                work.await?;
                 failed(kind, "the answer was lost, as asked for")
             }
         }

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::engine::{Behaviour, Engine, Started, Work, tagged};
+use super::engine::{Behaviour, Engine, News, Owner, Started, Work, tagged};
 use super::{Faults, Op, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyed::Keyed;
@@ -27,12 +27,13 @@ pub const EVENTS_KEPT: usize = 256;
 /// Longest a mutating call may take, delays asked for included.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A [`ContainerRuntime`] in memory. Clones share one engine.
+/// A [`ContainerRuntime`] in memory. Clones are the same cluster on the same engine.
 ///
 /// Any image exists, and a container is ready as soon as it runs, unless a test says otherwise.
 #[derive(Debug, Clone)]
 pub struct MemoryRuntime {
     shared: Arc<Shared>,
+    owner: Owner,
 }
 
 #[derive(Debug)]
@@ -40,7 +41,7 @@ struct Shared {
     engine: Mutex<Engine>,
     behaviours: Mutex<Behaviours>,
     exits: Mutex<VecDeque<Exit>>,
-    events: broadcast::Sender<RuntimeEvent>,
+    events: broadcast::Sender<News>,
     keyed: Keyed<String>,
     faults: Faults,
     clock: SystemClock,
@@ -77,7 +78,17 @@ impl MemoryRuntime {
             began: clock.now(),
             clock,
         };
-        Self { shared: Arc::new(shared) }
+        Self { shared: Arc::new(shared), owner: 0 }
+    }
+
+    /// A runtime of another cluster on the same engine.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let owner = self.shared.with(|engine| {
+            engine.owners += 1;
+            engine.owners
+        });
+        Self { shared: self.shared.clone(), owner }
     }
 
     /// The faults of its calls.
@@ -132,7 +143,7 @@ impl MemoryRuntime {
             for name in engine.names() {
                 engine.end(&name, &ended(137));
             }
-            engine.news = vec![RuntimeEvent::Resync];
+            engine.news = vec![News { to: None, event: RuntimeEvent::Resync }];
         });
     }
 
@@ -141,12 +152,12 @@ impl MemoryRuntime {
     /// # Errors
     /// As [`run`](ContainerRuntime::run).
     pub fn make_only(&self, spec: &ContainerSpec) -> Result<()> {
-        self.shared.with(|engine| engine.make(spec))
+        self.shared.with(|engine| engine.make(self.owner, spec))
     }
 
     /// Listeners hear this event, true or not.
     pub fn emit(&self, event: RuntimeEvent) {
-        let _ = self.shared.events.send(event);
+        let _ = self.shared.events.send(News { to: Some(self.owner), event });
     }
 
     /// The next `run_to_end` ends so instead of with code 0.
@@ -205,14 +216,14 @@ impl Shared {
     fn with<T>(&self, change: impl FnOnce(&mut Engine) -> T) -> T {
         let mut engine = lock(&self.engine);
         let result = change(&mut engine);
-        for event in std::mem::take(&mut engine.news) {
-            let _ = self.events.send(event);
+        for news in std::mem::take(&mut engine.news) {
+            let _ = self.events.send(news);
         }
         result
     }
 
-    fn run(self: &Arc<Self>, spec: &ContainerSpec) -> Result<ContainerId> {
-        let (id, started) = self.with(|engine| engine.run(spec))?;
+    fn run(self: &Arc<Self>, owner: Owner, spec: &ContainerSpec) -> Result<ContainerId> {
+        let (id, started) = self.with(|engine| engine.run(owner, spec))?;
         if started == Started::Now {
             self.follow(spec, &id);
         }
@@ -244,12 +255,12 @@ impl Shared {
         self.began.wall + now.since(self.began.monotonic)
     }
 
-    fn usage(&self) -> BTreeMap<ContainerName, Usage> {
+    fn usage(&self, owner: Owner) -> BTreeMap<ContainerName, Usage> {
         let now = self.clock.now();
         let at = self.wall(now);
         let engine = lock(&self.engine);
         let usage = |work: Work| Usage { at, cpu: work.cpu_at(now.monotonic), memory: work.memory };
-        engine.running().map(|(name, work)| (name.clone(), usage(work))).collect()
+        engine.running(owner).map(|(name, work)| (name.clone(), usage(work))).collect()
     }
 
     /// One mutating call: on a task of its own, one per key at a time, bounded.
@@ -306,63 +317,66 @@ impl ContainerRuntime for MemoryRuntime {
     }
 
     async fn ensure_network(&self, network: &NetworkSpec) -> Result<()> {
-        let spec = network.clone();
+        let (owner, spec) = (self.owner, network.clone());
         let key = format!("network \"{}\"", network.name);
-        let work = move |s: &Arc<Shared>| s.with(|engine| engine.ensure_network(&spec));
+        let work = move |s: &Arc<Shared>| s.with(|engine| engine.ensure_network(owner, &spec));
         self.shared.mutate(Op::EnsureNetwork, "make", key, work).await
     }
 
     async fn remove_network(&self, name: &NetworkName) -> Result<()> {
-        let (key, name) = (format!("network \"{name}\""), name.clone());
-        let work = move |s: &Arc<Shared>| s.with(|engine| engine.remove_network(&name));
+        let (key, name, owner) = (format!("network \"{name}\""), name.clone(), self.owner);
+        let work = move |s: &Arc<Shared>| s.with(|engine| engine.remove_network(owner, &name));
         self.shared.mutate(Op::RemoveNetwork, "remove", key, work).await
     }
 
     async fn run(&self, spec: &ContainerSpec) -> Result<ContainerId> {
-        let (key, spec) = (container_key(&spec.name), spec.clone());
-        self.shared.mutate(Op::Run, "run", key, move |s| s.run(&spec)).await
+        let (key, spec, owner) = (container_key(&spec.name), spec.clone(), self.owner);
+        self.shared.mutate(Op::Run, "run", key, move |s| s.run(owner, &spec)).await
     }
 
     async fn run_to_end(&self, spec: &ContainerSpec, _deadline: Duration) -> Result<Exit> {
-        let (key, spec) = (container_key(&spec.name), spec.clone());
+        let (key, spec, owner) = (container_key(&spec.name), spec.clone(), self.owner);
         let work = move |s: &Arc<Shared>| {
-            s.with(|engine| engine.admit(&spec))?;
+            s.with(|engine| engine.admit(owner, &spec))?;
             Ok(lock(&s.exits).pop_front().unwrap_or_else(|| ended(0)))
         };
         self.shared.mutate(Op::RunToEnd, "run", key, work).await
     }
 
     async fn stop(&self, name: &ContainerName, _grace: Duration) -> Result<()> {
-        let (key, name) = (container_key(name), name.clone());
-        let work = move |s: &Arc<Shared>| s.with(|engine| engine.stop(&name));
+        let (key, name, owner) = (container_key(name), name.clone(), self.owner);
+        let work = move |s: &Arc<Shared>| s.with(|engine| engine.stop(owner, &name));
         self.shared.mutate(Op::Stop, "stop", key, work).await
     }
 
     async fn list(&self) -> Result<Vec<Container>> {
-        let list = || Ok(lock(&self.shared.engine).list());
+        let list = || Ok(lock(&self.shared.engine).list(self.owner));
         self.shared.faults.call(Op::List, "containers", list).await
     }
 
     async fn usage(&self) -> Result<BTreeMap<ContainerName, Usage>> {
-        self.shared.faults.call(Op::Usage, "containers", || Ok(self.shared.usage())).await
+        self.shared.faults.call(Op::Usage, "containers", || Ok(self.shared.usage(self.owner))).await
     }
 
     fn events(&self) -> BoxStream<'static, Result<RuntimeEvent>> {
-        let receiver = self.shared.events.subscribe();
-        stream::unfold(receiver, |mut receiver| async move {
-            let event = match receiver.recv().await {
-                Ok(event) => event,
-                Err(RecvError::Lagged(_)) => RuntimeEvent::Resync,
-                Err(RecvError::Closed) => std::future::pending().await,
+        let hearer = (self.shared.events.subscribe(), self.owner);
+        stream::unfold(hearer, |(mut receiver, owner)| async move {
+            let event = loop {
+                match receiver.recv().await {
+                    Ok(News { to, event }) if to.is_none_or(|to| to == owner) => break event,
+                    Ok(_) => {}
+                    Err(RecvError::Lagged(_)) => break RuntimeEvent::Resync,
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
             };
-            Some((Ok(event), receiver))
+            Some((Ok(event), (receiver, owner)))
         })
         .boxed()
     }
 
     async fn logs(&self, name: &ContainerName, _tail: usize) -> Result<String> {
         let logs = || {
-            let there = lock(&self.shared.engine).names().contains(name);
+            let there = lock(&self.shared.engine).has(self.owner, name);
             there.then(String::new).ok_or_else(|| absent("read logs of", name))
         };
         self.shared.faults.call(Op::Logs, &container_key(name), logs).await
