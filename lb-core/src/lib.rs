@@ -3,6 +3,8 @@
 
 mod balancer;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod host;
 mod keyed;

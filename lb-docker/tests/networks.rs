@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec, Result, RuntimeEvent};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, engine, foreign, on_bed, remove_foreign, runtime};
+use common::{Bed, PATIENCE, engine, foreign, on_bed, remove_foreign};
 
 macro_rules! cases {
     ($($name:ident)*) => {$(
@@ -22,10 +22,9 @@ macro_rules! cases {
 }
 
 cases! {
-    a_network_is_made_once_and_removed
-    another_subnet_or_owner_is_a_conflict
-    overlaps_are_conflicts
-    a_network_in_use_stays
+    the_host_has_the_first_address
+    dockers_own_network_is_not_ours
+    the_hosts_routes_are_in_the_way
     the_engine_allocates_in_its_range_only
     events_begin_with_resync_and_tell_of_ours_only
 }
@@ -33,85 +32,24 @@ cases! {
 mod cases {
     use super::*;
 
-    pub(super) async fn a_network_is_made_once_and_removed(
-        runtime: &dyn ContainerRuntime,
-        bed: &Bed,
-    ) {
-        let other = common::runtime(&bed.cluster);
-        let (one, two) = tokio::join!(
-            runtime.ensure_network(&bed.network),
-            runtime.ensure_network(&bed.network)
-        );
-        one.unwrap();
-        two.unwrap();
-        other.ensure_network(&bed.network).await.unwrap();
-        let path = format!("/networks?filters={{\"name\":[\"{}\"]}}", bed.network.name);
-        let (_, listed) = engine("GET", &path.replace('"', "%22"), &json!(null)).await;
-        assert_eq!(listed.matches("\"Subnet\"").count(), 1, "{listed}");
-        assert!(listed.contains(&format!("\"Gateway\":\"{}\"", bed.address(1))), "{listed}");
-        for _ in 0..2 {
-            runtime.remove_network(&bed.network.name).await.unwrap();
-        }
+    pub(super) async fn the_host_has_the_first_address(runtime: &dyn ContainerRuntime, bed: &Bed) {
+        runtime.ensure_network(&bed.network).await.unwrap();
+        let path = format!("/networks/{}", bed.network.name);
+        let (_, inspected) = engine("GET", &path, &json!(null)).await;
+        assert!(inspected.contains(&format!("\"Gateway\":\"{}\"", bed.address(1))), "{inspected}");
     }
 
-    pub(super) async fn another_subnet_or_owner_is_a_conflict(
-        runtime: &dyn ContainerRuntime,
-        bed: &Bed,
-    ) {
-        runtime.ensure_network(&bed.network).await.unwrap();
-        let smaller = NetworkSpec {
-            subnet: lb_net(bed, 25),
-            engine_range: format!("{}/28", bed.address(96)).parse().unwrap(),
-            ..bed.network.clone()
-        };
-        let error = runtime.ensure_network(&smaller).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Conflict);
-        assert!(error.message().contains("exists with subnet"), "{error}");
-        assert_eq!(error.subject(), format!("network {:?}", bed.network.name));
-
-        let outside =
-            NetworkSpec { engine_range: "10.0.0.0/28".parse().unwrap(), ..bed.network.clone() };
-        assert_eq!(runtime.ensure_network(&outside).await.unwrap_err().kind(), ErrorKind::Invalid);
-
-        let thief = super::runtime(&Bed::new().cluster);
-        assert_eq!(
-            thief.ensure_network(&bed.network).await.unwrap_err().kind(),
-            ErrorKind::Conflict
-        );
-        assert_eq!(
-            thief.remove_network(&bed.network.name).await.unwrap_err().kind(),
-            ErrorKind::Conflict
-        );
+    pub(super) async fn dockers_own_network_is_not_ours(runtime: &dyn ContainerRuntime, _: &Bed) {
         let bridge = "bridge".parse().unwrap();
         assert_eq!(runtime.remove_network(&bridge).await.unwrap_err().kind(), ErrorKind::Conflict);
     }
 
-    fn lb_net(bed: &Bed, prefix: u8) -> ipnet::Ipv4Net {
-        ipnet::Ipv4Net::new(bed.network.subnet.network(), prefix).unwrap()
-    }
-
-    pub(super) async fn overlaps_are_conflicts(runtime: &dyn ContainerRuntime, bed: &Bed) {
-        runtime.ensure_network(&bed.network).await.unwrap();
-        let named = |subnet: ipnet::Ipv4Net| NetworkSpec {
-            name: format!("{}.second", bed.cluster).parse().unwrap(),
-            engine_range: subnet,
-            subnet,
-        };
-        // Inside another network of the engine (which has a route too), and on the host's own network.
-        for subnet in [lb_net(bed, 26), "198.18.0.128/25".parse().unwrap()] {
-            let error = runtime.ensure_network(&named(subnet)).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-            assert!(error.message().contains("overlaps the host's route"), "{error}");
-        }
-    }
-
-    pub(super) async fn a_network_in_use_stays(runtime: &dyn ContainerRuntime, bed: &Bed) {
-        runtime.ensure_network(&bed.network).await.unwrap();
-        runtime.run(&bed.at(10, bed.sleeper("inside"))).await.unwrap();
-        let error = runtime.remove_network(&bed.network.name).await.unwrap_err();
+    pub(super) async fn the_hosts_routes_are_in_the_way(runtime: &dyn ContainerRuntime, bed: &Bed) {
+        let subnet: ipnet::Ipv4Net = "198.18.0.128/25".parse().unwrap();
+        let on_it = NetworkSpec { subnet, engine_range: subnet, ..bed.network.clone() };
+        let error = runtime.ensure_network(&on_it).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
-        runtime.stop(&bed.name("inside"), Duration::ZERO).await.unwrap();
-        runtime.remove_network(&bed.network.name).await.unwrap();
+        assert!(error.message().contains("overlaps the host's route"), "{error}");
     }
 
     pub(super) async fn the_engine_allocates_in_its_range_only(

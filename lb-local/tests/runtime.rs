@@ -1,5 +1,4 @@
-//! The runtime's contract, with shell scripts as programs. The cases take any runtime that has an image
-//! `test:1` whose arguments are a shell script.
+//! What is particular to processes, beyond what every engine owes (`conformance.rs`).
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -77,258 +76,67 @@ async fn logs_have(runtime: &dyn ContainerRuntime, container: &str, text: &str) 
     .await;
 }
 
-async fn run_is_idempotent(runtime: &dyn ContainerRuntime) {
-    let spec = sleeper("c1.a");
-    let id = runtime.run(&spec).await.unwrap();
-    assert_eq!(runtime.run(&spec).await.unwrap(), id);
-    let list = runtime.list().await.unwrap();
-    assert_eq!(list.len(), 1);
-    assert_eq!((&list[0].id, &list[0].spec), (&id, &spec.hash()));
-    assert_eq!(list[0].state, ContainerState::Running);
-    assert_eq!(list[0].readiness, Readiness::Unknown);
-    runtime.stop(&spec.name, GRACE).await.unwrap();
-    runtime.stop(&spec.name, GRACE).await.unwrap();
-    assert_eq!(runtime.list().await.unwrap(), []);
-}
-
-async fn another_spec_or_an_exited_one_is_a_conflict(runtime: &dyn ContainerRuntime) {
-    runtime.run(&sleeper("c1.a")).await.unwrap();
-    let mut other = sleeper("c1.a");
-    other.env.insert(EnvName::new("X").unwrap(), "1".into());
-    assert_eq!(runtime.run(&other).await.unwrap_err().kind(), ErrorKind::Conflict);
-    let ends = script("c1.b", "exit 7");
-    runtime.run(&ends).await.unwrap();
-    assert_eq!(exit_code(runtime, "c1.b").await, 7);
-    assert_eq!(runtime.run(&ends).await.unwrap_err().kind(), ErrorKind::Conflict);
-    for container in ["c1.a", "c1.b"] {
-        runtime.stop(&name(container), Duration::ZERO).await.unwrap();
+#[tokio::test]
+async fn what_a_process_cannot_be_given_is_refused_and_leaves_nothing() {
+    let (_dir, runtime) = fresh();
+    let path = |command: &str| Some(vec![command.to_owned()]);
+    let publish = Publish { address: Ipv4Addr::LOCALHOST.into(), host: 1, container: 1 };
+    let cases = [
+        (
+            ContainerSpec { image: ImageRef::new("gone:1").unwrap(), ..sleeper("c1.a") },
+            ErrorKind::NotFound,
+        ),
+        (ContainerSpec { command: path("relative"), ..sleeper("c1.a") }, ErrorKind::Invalid),
+        (ContainerSpec { command: path("/etc/hostname"), ..sleeper("c1.a") }, ErrorKind::Invalid),
+        (ContainerSpec { publish: vec![publish], ..sleeper("c1.a") }, ErrorKind::Unsupported),
+        (ContainerSpec { restart: Restart::Always, ..sleeper("c1.a") }, ErrorKind::Unsupported),
+    ];
+    for (spec, kind) in cases {
+        assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), kind);
+        assert_eq!(runtime.list().await.unwrap(), []);
     }
-    assert_eq!(runtime.list().await.unwrap(), []);
+    let gone = ImageRef::new("gone:1").unwrap();
+    let error = runtime.ensure_image(&gone, None, &Quiet).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "its program is not there: {error}");
 }
 
-async fn failures_leave_nothing_behind(runtime: &dyn ContainerRuntime) {
-    let mut spec = sleeper("c1.a");
-    spec.image = ImageRef::new("nobody:1").unwrap();
-    assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), ErrorKind::NotFound);
-    spec.image = ImageRef::new("gone:1").unwrap();
-    assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), ErrorKind::NotFound);
-    let mut spec = sleeper("c1.a");
-    spec.network = Attachment::Network {
-        name: NetworkName::new("none").unwrap(),
-        address: Ipv4Addr::new(127, 9, 0, 2),
-    };
-    assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), ErrorKind::NotFound);
-    let mut spec = sleeper("c1.a");
-    spec.command = Some(vec!["relative".into()]);
-    assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), ErrorKind::Invalid);
-    let mut spec = sleeper("c1.a");
-    spec.command = Some(vec!["/etc/hostname".into()]);
-    assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), ErrorKind::Invalid);
-    let mut spec = sleeper("c1.a");
-    spec.publish.push(Publish { address: Ipv4Addr::LOCALHOST.into(), host: 1, container: 1 });
-    assert_eq!(runtime.run(&spec).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    assert_eq!(runtime.list().await.unwrap(), []);
-    // The name is free.
-    runtime.run(&sleeper("c1.a")).await.unwrap();
-    runtime.stop(&name("c1.a"), GRACE).await.unwrap();
-}
-
-async fn stopping_asks_waits_and_kills(runtime: &dyn ContainerRuntime) {
-    let mut polite = script(
-        "c1.polite",
-        "trap 'echo bye >$OUT; exit 0' USR1; echo up; while :; do sleep 0.01; done",
-    );
-    let out = tempfile::tempdir().unwrap();
-    let file = out.path().join("bye");
-    polite.env.insert(EnvName::new("OUT").unwrap(), file.display().to_string());
-    polite.stop_signal = Signal::new("SIGUSR1").unwrap();
-    runtime.run(&polite).await.unwrap();
-    logs_have(runtime, "c1.polite", "up").await;
-    runtime.stop(&polite.name, GRACE).await.unwrap();
-    assert_eq!(std::fs::read_to_string(file).unwrap(), "bye\n");
-    // One that does not listen, with a child of its own.
+/// One that does not listen, with a child of its own.
+#[tokio::test]
+async fn the_children_of_a_process_end_with_it() {
+    let (_dir, runtime) = fresh();
     let stubborn = script(
         "c1.stubborn",
         "trap '' TERM; sleep 1000 & echo child $!; while :; do sleep 0.01; done",
     );
     runtime.run(&stubborn).await.unwrap();
-    logs_have(runtime, "c1.stubborn", "child").await;
+    logs_have(&runtime, "c1.stubborn", "child").await;
     let logs = runtime.logs(&stubborn.name, 1).await.unwrap();
     let child: i32 = logs.trim().strip_prefix("child ").unwrap().parse().unwrap();
-    let begun = std::time::Instant::now();
     runtime.stop(&stubborn.name, Duration::from_millis(200)).await.unwrap();
-    assert!(begun.elapsed() >= Duration::from_millis(200));
-    assert_eq!(runtime.list().await.unwrap(), []);
     until("the child is gone", async || (!alive(child)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_signal_is_an_exit_code() {
+    let (_dir, runtime) = fresh();
+    let killed = script("c1.check", "kill -9 $$");
+    assert_eq!(runtime.run_to_end(&killed, GRACE).await.unwrap().code, 128 + 9);
+}
+
+#[tokio::test]
+async fn networks_lie_on_loopback_and_leave_its_own_address_alone() {
+    let (_dir, runtime) = fresh();
+    for subnet in ["10.0.0.0/24", "127.0.0.0/24"] {
+        let subnet: ipnet::Ipv4Net = subnet.parse().unwrap();
+        let name = NetworkName::new("n1").unwrap();
+        let network = NetworkSpec { name, subnet, engine_range: subnet };
+        let error = runtime.ensure_network(&network).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
 }
 
 fn alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.contains(") Z "))
-}
-
-async fn calls_outlive_their_callers(runtime: &dyn ContainerRuntime) {
-    let spec = sleeper("c1.a");
-    let mut call = runtime.run(&spec);
-    assert!(futures_util::poll!(call.as_mut()).is_pending());
-    drop(call);
-    until("started", async || {
-        (state(runtime, "c1.a").await == Some(ContainerState::Running)).then_some(())
-    })
-    .await;
-    let mut call = runtime.stop(&spec.name, GRACE);
-    assert!(futures_util::poll!(call.as_mut()).is_pending());
-    drop(call);
-    until("removed", async || state(runtime, "c1.a").await.is_none().then_some(())).await;
-}
-
-async fn many_at_once_make_one(runtime: &dyn ContainerRuntime) {
-    let spec = sleeper("c1.a");
-    let runs = (0..8).map(|_| runtime.run(&spec));
-    let ids = futures_util::future::join_all(runs).await;
-    let first = ids[0].as_ref().unwrap();
-    assert!(ids.iter().all(|id| id.as_ref().unwrap() == first));
-    let specs: Vec<_> = (0..8).map(|n| sleeper(&format!("c1.m{n}"))).collect();
-    for result in futures_util::future::join_all(specs.iter().map(|s| runtime.run(s))).await {
-        result.unwrap();
-    }
-    let list = runtime.list().await.unwrap();
-    let names: Vec<_> = list.iter().map(|c| c.name.as_str().to_owned()).collect();
-    let mut sorted = names.clone();
-    sorted.sort();
-    assert_eq!((names.len(), &names), (9, &sorted));
-    let stops = list.iter().map(|c| runtime.stop(&c.name, Duration::ZERO));
-    for result in futures_util::future::join_all(stops).await {
-        result.unwrap();
-    }
-    assert_eq!(runtime.list().await.unwrap(), []);
-}
-
-async fn networks_and_addresses_have_one_owner(runtime: &dyn ContainerRuntime) {
-    let network = |name: &str, subnet: &str| NetworkSpec {
-        name: NetworkName::new(name).unwrap(),
-        subnet: subnet.parse().unwrap(),
-        engine_range: "127.99.1.240/28".parse().unwrap(),
-    };
-    let ours = network("n1", "127.99.1.0/24");
-    runtime.ensure_network(&ours).await.unwrap();
-    runtime.ensure_network(&ours).await.unwrap();
-    let kind = |e: Result<()>| e.unwrap_err().kind();
-    assert_eq!(
-        kind(runtime.ensure_network(&network("n1", "127.99.2.0/24")).await),
-        ErrorKind::Conflict
-    );
-    assert_eq!(
-        kind(runtime.ensure_network(&network("n2", "127.99.0.0/16")).await),
-        ErrorKind::Conflict
-    );
-    assert_eq!(
-        kind(runtime.ensure_network(&network("n3", "10.0.0.0/24")).await),
-        ErrorKind::Invalid
-    );
-    assert_eq!(
-        kind(runtime.ensure_network(&network("n3", "127.0.0.0/24")).await),
-        ErrorKind::Invalid
-    );
-    let at = |container: &str, last: u8| {
-        let address = Ipv4Addr::new(127, 99, 1, last);
-        let network = Attachment::Network { name: ours.name.clone(), address };
-        ContainerSpec { network, ..sleeper(container) }
-    };
-    runtime.run(&at("c1.a", 2)).await.unwrap();
-    assert_eq!(runtime.run(&at("c1.b", 2)).await.unwrap_err().kind(), ErrorKind::Conflict);
-    runtime.run(&at("c1.b", 3)).await.unwrap();
-    let mut outside = at("c1.c", 0);
-    outside.network =
-        Attachment::Network { name: ours.name.clone(), address: Ipv4Addr::new(127, 98, 0, 1) };
-    assert_eq!(runtime.run(&outside).await.unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(kind(runtime.remove_network(&ours.name).await), ErrorKind::Conflict);
-    for container in ["c1.a", "c1.b"] {
-        runtime.stop(&name(container), Duration::ZERO).await.unwrap();
-    }
-    runtime.remove_network(&ours.name).await.unwrap();
-    runtime.remove_network(&ours.name).await.unwrap();
-}
-
-async fn checkers_run_to_their_end(runtime: &dyn ContainerRuntime) {
-    let check = script("c1.check", "echo out; echo err >&2; exit 3");
-    let exit = runtime.run_to_end(&check, GRACE).await.unwrap();
-    assert_eq!(exit, Exit { code: 3, out_of_memory: false, output: "out\nerr\n".into() });
-    assert_eq!(runtime.list().await.unwrap(), []);
-    let killed = script("c1.check", "kill -9 $$");
-    assert_eq!(runtime.run_to_end(&killed, GRACE).await.unwrap().code, 128 + 9);
-    let hangs = sleeper("c1.check");
-    let error = runtime.run_to_end(&hangs, Duration::from_millis(100)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
-    assert_eq!(runtime.list().await.unwrap(), []);
-}
-
-async fn usage_grows_and_events_tell(runtime: &dyn ContainerRuntime) {
-    let mut events = runtime.events();
-    let spec = script("c1.busy", "while :; do :; done");
-    runtime.run(&spec).await.unwrap();
-    let first = until("cpu", async || {
-        let usage = runtime.usage().await.unwrap().remove(&spec.name)?;
-        (usage.cpu > Duration::ZERO && usage.memory.get() > 100_000).then_some(usage)
-    })
-    .await;
-    until("more cpu", async || {
-        let usage = runtime.usage().await.unwrap().remove(&spec.name)?;
-        (usage.cpu > first.cpu && usage.at > first.at).then_some(())
-    })
-    .await;
-    runtime.stop(&spec.name, Duration::ZERO).await.unwrap();
-    assert_eq!(runtime.usage().await.unwrap(), BTreeMap::new());
-    let mut wanted = vec![
-        RuntimeEvent::Started(spec.name.clone()),
-        RuntimeEvent::Exited(spec.name.clone()),
-        RuntimeEvent::Removed(spec.name.clone()),
-    ];
-    while !wanted.is_empty() {
-        let next = tokio::time::timeout(GRACE, events.next()).await;
-        let event = next.expect("an event").unwrap().unwrap();
-        wanted.retain(|w| *w != event);
-    }
-}
-
-async fn images_have_digests(runtime: &dyn ContainerRuntime) {
-    let image = |text: &str| ImageRef::new(text).unwrap();
-    let digest = runtime.ensure_image(&image("test:1"), None, &Quiet).await.unwrap();
-    assert_eq!(runtime.ensure_image(&image("test:1"), None, &Quiet).await.unwrap(), digest);
-    let mut pinned = sleeper("c1.a");
-    pinned.image = image("test:1").with_digest(digest.clone());
-    assert_eq!(runtime.ensure_image(&pinned.image, None, &Quiet).await.unwrap(), digest);
-    runtime.run(&pinned).await.unwrap();
-    runtime.stop(&pinned.name, GRACE).await.unwrap();
-    let other = ImageDigest::new(format!("sha256:{}", "0".repeat(64))).unwrap();
-    for missing in [image("test:2"), image("gone:1"), image("test:1").with_digest(other)] {
-        let error = runtime.ensure_image(&missing, None, &Quiet).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-    }
-}
-
-macro_rules! cases {
-    ($($case:ident),* $(,)?) => {$(
-        mod $case {
-            #[tokio::test]
-            async fn local() {
-                let (_dir, runtime) = super::fresh();
-                super::$case(&runtime).await;
-            }
-        }
-    )*};
-}
-
-cases! {
-    run_is_idempotent,
-    another_spec_or_an_exited_one_is_a_conflict,
-    failures_leave_nothing_behind,
-    stopping_asks_waits_and_kills,
-    calls_outlive_their_callers,
-    many_at_once_make_one,
-    networks_and_addresses_have_one_owner,
-    checkers_run_to_their_end,
-    usage_grows_and_events_tell,
-    images_have_digests,
 }
 
 #[tokio::test]
@@ -434,28 +242,6 @@ async fn a_process_nobody_wrote_down_is_found_again() {
     assert_eq!(found["process"]["pid"], pid, "no second process");
     later.stop(&spec.name, GRACE).await.unwrap();
     assert!(!alive(pid.as_i64().unwrap() as i32));
-}
-
-#[tokio::test]
-async fn clusters_in_one_directory_leave_each_other_alone() {
-    let (dir, ours) = fresh();
-    let theirs = runtime_of("c2", dir.path());
-    let spec = sleeper("c1.a");
-    ours.run(&spec).await.unwrap();
-    assert_eq!(theirs.list().await.unwrap(), []);
-    assert_eq!(theirs.usage().await.unwrap(), BTreeMap::new());
-    assert_eq!(theirs.run(&spec).await.unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(theirs.stop(&spec.name, GRACE).await.unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(theirs.logs(&spec.name, 1).await.unwrap_err().kind(), ErrorKind::NotFound);
-    let network = NetworkSpec {
-        name: NetworkName::new("n1").unwrap(),
-        subnet: "127.96.1.0/24".parse().unwrap(),
-        engine_range: "127.96.1.240/28".parse().unwrap(),
-    };
-    ours.ensure_network(&network).await.unwrap();
-    assert_eq!(theirs.ensure_network(&network).await.unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(theirs.remove_network(&network.name).await.unwrap_err().kind(), ErrorKind::Conflict);
-    ours.stop(&spec.name, GRACE).await.unwrap();
 }
 
 #[tokio::test]

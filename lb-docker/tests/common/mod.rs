@@ -6,16 +6,21 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use async_trait::async_trait;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use ipnet::Ipv4Net;
+use lb_core::conformance::runtime::{Does, RuntimeSetup};
 use lb_core::{
     Attachment, ClusterId, Container, ContainerName, ContainerRuntime, ContainerSpec, ImageRef,
     NetworkSpec, Role,
 };
 use lb_docker::DockerRuntime;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -41,11 +46,12 @@ impl Bed {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let cluster = ClusterId::new(format!("dk{pid}-{count}")).unwrap();
-        let (second, third) = (224 + pid / 7 % 16, (pid * 31 + count) % 256);
+        let subnet = subnet();
+        let [first, second, third, _] = subnet.network().octets();
         let network = NetworkSpec {
             name: format!("{cluster}.net").parse().unwrap(),
-            subnet: format!("10.{second}.{third}.0/24").parse().unwrap(),
-            engine_range: format!("10.{second}.{third}.240/28").parse().unwrap(),
+            subnet,
+            engine_range: format!("{first}.{second}.{third}.240/28").parse().unwrap(),
         };
         let busybox = variable("LB_TEST_BUSYBOX_IMAGE").parse().unwrap();
         Self { runtime: runtime(&cluster), cluster, network, busybox }
@@ -65,10 +71,7 @@ impl Bed {
 
     /// A container that runs a line of shell.
     pub(crate) fn shell(&self, what: &str, line: &str) -> ContainerSpec {
-        ContainerSpec {
-            command: Some(vec!["sh".into(), "-c".into(), line.into()]),
-            ..ContainerSpec::new(self.name(what), Role::Instance, self.busybox.clone())
-        }
+        shell(self.name(what), line)
     }
 
     /// The n-th address of the network.
@@ -101,6 +104,85 @@ pub(crate) fn runtime(cluster: &ClusterId) -> DockerRuntime {
         .endpoint(variable("LB_TEST_DOCKER").parse().unwrap())
         .build()
         .unwrap()
+}
+
+fn shell(name: ContainerName, line: &str) -> ContainerSpec {
+    let image = variable("LB_TEST_BUSYBOX_IMAGE").parse().unwrap();
+    ContainerSpec {
+        command: Some(vec!["sh".into(), "-c".into(), line.into()]),
+        ..ContainerSpec::new(name, Role::Instance, image)
+    }
+}
+
+/// A /24 of this process's own.
+fn subnet() -> Ipv4Net {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let (pid, nth) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let (second, third) = (224 + pid / 7 % 16, (pid * 31 + nth) % 256);
+    format!("10.{second}.{third}.0/24").parse().unwrap()
+}
+
+/// What the suite of the contract needs to know of Docker.
+#[derive(Debug, Default)]
+pub(crate) struct Docker {
+    foreign: Mutex<Vec<ContainerName>>,
+}
+
+#[async_trait]
+impl RuntimeSetup for Docker {
+    async fn runtime(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
+        Arc::new(runtime(cluster))
+    }
+
+    fn container(&self, name: ContainerName, does: Does<'_>) -> ContainerSpec {
+        match does {
+            // As process 1 it would not hear SIGTERM.
+            Does::Sleep => ContainerSpec {
+                stop_signal: "SIGKILL".parse().unwrap(),
+                ..shell(name, "exec sleep 600")
+            },
+            Does::Fail => shell(name, "exit 1"),
+            Does::Shell(lines) => shell(name, lines),
+        }
+    }
+
+    fn subnet(&self) -> Ipv4Net {
+        subnet()
+    }
+
+    fn absent_image(&self) -> ImageRef {
+        format!("{}/no-such-app:1", variable("LB_TEST_REGISTRY")).parse().unwrap()
+    }
+
+    async fn make_foreign(&self, name: &ContainerName) {
+        self.foreign.lock().unwrap().push(name.clone());
+        foreign(name.as_str(), &json!({}), &["start"]).await;
+    }
+
+    async fn foreign_runs(&self, name: &ContainerName) -> bool {
+        let (status, answer) =
+            engine("GET", &format!("/containers/{name}/json"), &Value::Null).await;
+        status == 200 && answer.contains("\"Running\":true")
+    }
+
+    async fn make_only(&self, cluster: &ClusterId, spec: &ContainerSpec) {
+        let labels = json!({"lb.cluster": cluster, "lb.spec": spec.hash(), "lb.role": "instance"});
+        foreign(spec.name.as_str(), &labels, &[]).await;
+    }
+
+    async fn restart(&self) {
+        let command = variable("LB_TEST_ENGINE_RESTART");
+        let mut shell = tokio::process::Command::new("sh");
+        let status = shell.args(["-c", &command]).status().await.unwrap();
+        assert!(status.success(), "{command}");
+    }
+
+    async fn clear(&self) {
+        let foreign = std::mem::take(&mut *self.foreign.lock().unwrap());
+        for name in foreign {
+            remove_foreign(name.as_str()).await;
+        }
+    }
 }
 
 /// Runs a test on a bed and clears the bed, also after a panic.
@@ -142,7 +224,7 @@ pub(crate) async fn engine(method: &str, path: &str, body: &Value) -> (u16, Stri
 /// Makes a container past the code under test, and starts it if asked to.
 pub(crate) async fn foreign(name: &str, labels: &Value, more: &[&str]) {
     let image = variable("LB_TEST_BUSYBOX_IMAGE");
-    let body = serde_json::json!({
+    let body = json!({
         "Image": image, "Cmd": ["sleep", "600"], "Labels": labels,
         "HostConfig": {"NetworkMode": "none"},
     });

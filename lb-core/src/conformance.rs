@@ -1,0 +1,55 @@
+//! The contracts as tests: suites that any backend runs against itself (feature `conformance`).
+//!
+//! # Writing an adapter, and knowing that it is right
+//!
+//! 1. Read the contract: the docs of the trait, such as [`ContainerRuntime`](crate::ContainerRuntime).
+//!    The in-memory backend of the same trait is its reference, and short.
+//! 2. Implement the trait. [`Keyed`](crate::Keyed) gives a mutating call its task, its turn and its
+//!    deadline.
+//! 3. Say what the cases need to know of the backend: a *setup*, such as [`runtime::RuntimeSetup`], which
+//!    makes backends of a cluster and names images, subnets or ports that are free to use.
+//! 4. Let a macro make a test of each case, in a module or test binary of their own:
+//!
+//! ```text
+//! mod docker {
+//!     lb_core::container_runtime_suite! { setup: super::Docker::new() }
+//! }
+//! ```
+//!
+//! 5. Run the suite again over the backend behind [`Wire`], which encodes and decodes every argument and
+//!    result, if it will ever be reached over a network: [`Wrapped`] is the setup for that.
+//!
+//! It is right when every case passes. Each is also a public function (`runtime::running_twice_is_success`)
+//! whose name and docs say what is owed. `examples/custom_runtime.rs` and `examples/custom_registry.rs` are
+//! whole adapters made this way.
+//!
+//! # What the macros take
+//!
+//! ```text
+//! lb_core::container_runtime_suite! {
+//!     setup: Docker::new(),                             // an expression; may use .await
+//!     ignore: "needs LB_TEST_DOCKER (testbed/up)",      // every test is ignored, for this reason
+//!     left_out: {                                       // cases the backend cannot pass, each with why
+//!         want_of_memory_is_told: "it does not enforce limits",
+//!     },
+//! }
+//! ```
+//!
+//! A case that is left out stays as an ignored test that shows the reason. Run with `--include-ignored` it
+//! checks that the case does fail: one that would pass must be put back.
+#![allow(clippy::unwrap_used, reason = "a case fails by panicking")]
+
+mod cases;
+mod faulty;
+pub mod runtime;
+#[doc(hidden)]
+pub use self::runtime::restart as runtime_restart;
+mod wire;
+mod wrapped;
+
+pub use self::cases::{
+    Ground, MOST_CUTS, PATIENCE, check, eventually, left_out, poll_times, refused,
+};
+pub use self::faulty::Faulty;
+pub use self::wire::Wire;
+pub use self::wrapped::Wrapped;

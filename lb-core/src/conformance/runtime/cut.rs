@@ -1,0 +1,90 @@
+//! Dropping a call's future abandons the wait, not the work, at whichever await it is dropped.
+
+use std::time::Duration;
+
+use super::super::{MOST_CUTS, PATIENCE, eventually, poll_times};
+use super::Bed;
+
+/// Each abandoned `run` ends in a running container, and the next call finds it so.
+pub async fn a_cut_run_goes_on_and_the_next_call_waits(bed: &Bed) {
+    for polls in 1..=MOST_CUTS {
+        let alone = bed.sleeper("alone");
+        let ended = poll_times(bed.runtime.run(&alone), polls).await.is_some();
+        eventually("the abandoned run ends", async || bed.runs("alone").await).await;
+
+        let followed = bed.sleeper("followed");
+        let _ = poll_times(bed.runtime.run(&followed), polls).await;
+        let id = bed.runtime.run(&followed).await.unwrap();
+        assert_eq!(bed.listed("followed").await.unwrap().id, id, "{polls} polls");
+
+        let undone = bed.sleeper("undone");
+        let _ = poll_times(bed.runtime.run(&undone), polls).await;
+        bed.stop("undone").await;
+        assert_eq!(bed.names().await, ["alone", "followed"], "stop waits, after {polls} polls");
+
+        bed.stop("alone").await;
+        bed.stop("followed").await;
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Each abandoned `stop` removes the container, and a `run` behind it makes another.
+pub async fn a_cut_stop_goes_on_and_the_next_call_waits(bed: &Bed) {
+    for polls in 1..=MOST_CUTS {
+        let spec = bed.sleeper("gone");
+        bed.runtime.run(&spec).await.unwrap();
+        let stop = bed.runtime.stop(&spec.name, Duration::from_secs(1));
+        let ended = poll_times(stop, polls).await.is_some();
+        eventually("the abandoned stop ends", async || bed.listed("gone").await.is_none()).await;
+
+        let spec = bed.sleeper("again");
+        let first = bed.runtime.run(&spec).await.unwrap();
+        let _ = poll_times(bed.runtime.stop(&spec.name, Duration::from_secs(1)), polls).await;
+        let second = bed.runtime.run(&spec).await.unwrap();
+        assert_ne!(first, second, "the run waits behind the stop, after {polls} polls");
+        assert_eq!(bed.listed("again").await.unwrap().id, second);
+        assert!(bed.runs("again").await);
+
+        bed.stop("again").await;
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Networks alike.
+pub async fn a_cut_network_call_goes_on_and_the_next_call_waits(bed: &Bed) {
+    for polls in 1..=MOST_CUTS {
+        let _ = poll_times(bed.runtime.ensure_network(&bed.network), polls).await;
+        bed.runtime.ensure_network(&bed.network).await.unwrap();
+        bed.runtime.run(&bed.at(10, bed.sleeper("on-it"))).await.unwrap();
+        bed.stop("on-it").await;
+
+        let remove = bed.runtime.remove_network(&bed.network.name);
+        let ended = poll_times(remove, polls).await.is_some();
+        bed.runtime.ensure_network(&bed.network).await.unwrap();
+        let there = bed.runtime.run(&bed.at(11, bed.sleeper("on-it"))).await;
+        there.expect("it was made anew behind the removal");
+        bed.stop("on-it").await;
+
+        bed.runtime.remove_network(&bed.network.name).await.unwrap();
+        if ended {
+            return;
+        }
+    }
+}
+
+/// An abandoned checker still ends, and is removed.
+pub async fn a_cut_checker_leaves_nothing(bed: &Bed) {
+    for polls in 1..=MOST_CUTS {
+        let check = bed.failing("check");
+        let ended = poll_times(bed.runtime.run_to_end(&check, PATIENCE), polls).await.is_some();
+        bed.runtime.run_to_end(&check, PATIENCE).await.expect("it waits behind the first");
+        assert!(bed.names().await.is_empty(), "{polls} polls");
+        if ended {
+            return;
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The suites of the contracts on processes.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ipnet::Ipv4Net;
+use lb_core::conformance::runtime::{Does, RuntimeSetup};
+use lb_core::*;
+use lb_local::{LocalRuntime, Program};
+use tempfile::TempDir;
+
+/// A directory is the engine; each cluster has a runtime on it.
+#[derive(Debug)]
+struct Processes {
+    dir: TempDir,
+}
+
+impl Processes {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn of(&self, cluster: &ClusterId) -> LocalRuntime {
+        LocalRuntime::builder(cluster.clone(), self.dir.path())
+            .image("shell:1", Program::new("/bin/sh"))
+            .build()
+            .unwrap()
+    }
+
+    /// There is nobody else in the directory but other clusters.
+    fn somebody(&self) -> LocalRuntime {
+        self.of(&ClusterId::new("somebody").unwrap())
+    }
+}
+
+fn shell(name: ContainerName, lines: &str) -> ContainerSpec {
+    ContainerSpec {
+        args: Some(vec!["-c".into(), lines.into()]),
+        ..ContainerSpec::new(name, Role::Instance, ImageRef::new("shell:1").unwrap())
+    }
+}
+
+#[async_trait]
+impl RuntimeSetup for Processes {
+    async fn runtime(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
+        Arc::new(self.of(cluster))
+    }
+
+    fn container(&self, name: ContainerName, does: Does<'_>) -> ContainerSpec {
+        match does {
+            Does::Sleep => shell(name, "exec sleep 600"),
+            Does::Fail => shell(name, "exit 1"),
+            Does::Shell(lines) => shell(name, lines),
+        }
+    }
+
+    fn subnet(&self) -> Ipv4Net {
+        static NEXT: AtomicU8 = AtomicU8::new(0);
+        let second = 100 + (std::process::id() % 100) as u8;
+        let third = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ipv4Net::new(Ipv4Addr::new(127, second, third, 0), 24).unwrap()
+    }
+
+    fn absent_image(&self) -> ImageRef {
+        ImageRef::new("no-such-app:1").unwrap()
+    }
+
+    async fn make_foreign(&self, name: &ContainerName) {
+        self.somebody().run(&shell(name.clone(), "exec sleep 600")).await.unwrap();
+    }
+
+    async fn foreign_runs(&self, name: &ContainerName) -> bool {
+        let list = self.somebody().list().await.unwrap();
+        list.iter().any(|c| c.name == *name && c.state == ContainerState::Running)
+    }
+
+    async fn clear(&self) {
+        for container in self.somebody().list().await.unwrap() {
+            self.somebody().stop(&container.name, Duration::ZERO).await.unwrap();
+        }
+    }
+}
+
+mod runtime {
+    use super::*;
+
+    lb_core::container_runtime_suite! {
+        setup: Processes::new(),
+        left_out: {
+            one_made_but_never_started_is_started: "it makes and starts in one step",
+            a_published_port_has_one_owner: "it publishes no ports: processes bind the host's own",
+            a_port_another_process_holds_is_a_conflict: "it publishes no ports",
+            a_published_port_leads_in_at_its_address_only: "it publishes no ports",
+            user_hosts_and_volumes_reach_the_process: "it does not confine",
+            privileges_are_dropped: "it does not confine",
+            a_read_only_root_has_its_writable_places: "it does not confine",
+            an_always_restarted_container_comes_back: "nobody but the platform restarts a process",
+            want_of_memory_is_told: "it does not enforce limits",
+        },
+    }
+}
