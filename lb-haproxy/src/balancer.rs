@@ -33,6 +33,7 @@ use tokio::time::sleep;
 
 pub use self::builder::{HARD_STOP_AFTER, HaproxyBalancerBuilder, MAX_OLD_WORKERS};
 use self::engine::{Engine, Outcome};
+pub use self::server::server_lines;
 use crate::error::Failure;
 
 /// The image of [`in_container`](HaproxyBalancerBuilder::in_container) by default: the official one.

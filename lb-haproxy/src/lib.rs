@@ -66,6 +66,7 @@ mod templates;
 
 pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, HaproxyBalancer, HaproxyBalancerBuilder, MAX_OLD_WORKERS,
+    server_lines,
 };
 pub use renderer::{
     BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, HaproxyRenderer,

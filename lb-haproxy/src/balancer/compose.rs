@@ -173,9 +173,7 @@ fn header(asked: TableHash, composed: &Composed) -> String {
 fn servers_block(text: &mut String, name: &BackendName, backend: &server::BackendServers) {
     let sticky = if backend.sticky { " sticky" } else { "" };
     let _ = writeln!(text, "    # lb servers {name}{sticky}");
-    for (server, entry) in &backend.servers {
-        text.push_str(&entry.line(server));
-    }
+    backend.write(text);
     text.push_str("    # lb end\n");
 }
 

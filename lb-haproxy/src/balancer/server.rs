@@ -64,6 +64,23 @@ impl ServerEntry {
     }
 }
 
+impl BackendServers {
+    /// Adds the lines in the file.
+    pub(crate) fn write(&self, text: &mut String) {
+        for (server, entry) in &self.servers {
+            text.push_str(&entry.line(server));
+        }
+    }
+}
+
+/// The lines of a backend's servers as the balancer of `host` (`None`: of a host that reaches all inside)
+/// writes them where the renderer left a place for them ([`Fragment::Servers`](lb_core::Fragment)).
+pub fn server_lines(backend: &Backend, host: Option<&HostId>) -> String {
+    let mut text = String::new();
+    entries(backend, host).write(&mut text);
+    text
+}
+
 /// The entries of a backend, as seen from `host`.
 pub(crate) fn entries(backend: &Backend, host: Option<&HostId>) -> BackendServers {
     let settings: Arc<str> = settings(backend).into();

@@ -15,7 +15,7 @@ use lb_core::{
     AppName, Backend, BackendName, CertificatePem, DomainName, Fragment, Listener, PathPrefix,
     Prefix, Protocol, RenderedConfig, Route, RoutingTable, Server, ServerName,
 };
-use lb_haproxy::layout;
+use lb_haproxy::{layout, server_lines};
 
 /// A self-signed certificate for `shop.example.org` and `*.shop.example.org`.
 pub const CERTIFICATE: &str = include_str!("../data/shop.pem");
@@ -107,34 +107,12 @@ pub fn text_of(table: &RoutingTable, config: &RenderedConfig) -> String {
     for fragment in &config.fragments {
         match fragment {
             Fragment::Text { text: lines, .. } => text.push_str(lines),
-            Fragment::Servers(name) => server_lines(&mut text, &table.backends[name]),
+            Fragment::Servers(name) => {
+                text.push_str(&server_lines(&table.backends[name], table.host.as_ref()));
+            }
         }
     }
     text
-}
-
-fn server_lines(text: &mut String, backend: &Backend) {
-    for (name, server) in &backend.servers {
-        let health = &backend.health;
-        write!(
-            text,
-            "    server {name} {} id {} weight {} check inter {}ms rise {} fall {}",
-            server.address,
-            server.id,
-            server.weight,
-            health.interval.as_millis(),
-            health.rise,
-            health.fall
-        )
-        .unwrap();
-        if let Some(most) = backend.limits.connections_per_instance {
-            write!(text, " maxconn {most}").unwrap();
-        }
-        if let Some(time) = backend.limits.slow_start {
-            write!(text, " slowstart {}ms", time.as_millis()).unwrap();
-        }
-        text.push('\n');
-    }
 }
 
 /// Writes everything HAProxy needs below `directory`; the path of the configuration.
