@@ -24,7 +24,6 @@ pub(crate) struct Asker<'a> {
     pub(crate) client: IpAddr,
     /// The host as the client named it, with its port.
     pub(crate) authority: Option<&'a HeaderValue>,
-    pub(crate) port: u16,
     /// The path prefix the app does not see; empty: it sees all.
     pub(crate) prefix: &'a str,
 }
@@ -92,8 +91,6 @@ fn forwarded(headers: &mut HeaderMap, asker: Asker<'_>) {
     };
     set("x-forwarded-for", HeaderValue::from_str(&asker.client.to_string()).ok());
     set("x-forwarded-proto", Some(HeaderValue::from_static("http")));
-    set("x-forwarded-host", asker.authority.cloned());
-    set("x-forwarded-port", Some(HeaderValue::from(asker.port)));
     let prefix = Some(asker.prefix).filter(|p| !p.is_empty());
     set("x-forwarded-prefix", prefix.and_then(|p| HeaderValue::from_str(p).ok()));
 }
@@ -188,7 +185,7 @@ mod tests {
         }
         let authority = HeaderValue::from_static("shop.test:8080");
         let client = Ipv4Addr::new(127, 0, 0, 9).into();
-        let asker = Asker { client, authority: Some(&authority), port: 8080, prefix: "/cart" };
+        let asker = Asker { client, authority: Some(&authority), prefix: "/cart" };
         let sticky = Sticky { cookie: CookieName::new("lb").unwrap() };
         to_server(&mut headers, asker, None, Some(&sticky));
         let expected = map(&[
@@ -196,8 +193,6 @@ mod tests {
             ("cookie", "a=1; b=2"),
             ("host", "shop.test:8080"),
             ("x-forwarded-for", "127.0.0.9"),
-            ("x-forwarded-host", "shop.test:8080"),
-            ("x-forwarded-port", "8080"),
             ("x-forwarded-prefix", "/cart"),
             ("x-forwarded-proto", "http"),
         ]);

@@ -50,7 +50,7 @@ pub(crate) async fn serve(
     let (backend, prefix) = (found.to, found.stripped.to_owned());
     backend.state.stats.request();
     let Some(target) = target else { return Ok(Refused::Malformed.response()) };
-    let exchange = Exchange { shared: &shared, backend, client, port, authority, prefix };
+    let exchange = Exchange { shared: &shared, backend, client, authority, prefix };
     let answer = exchange.answer(request, target).await.unwrap_or_else(Refused::response);
     if answer.status().is_server_error() {
         backend.state.stats.failure();
@@ -63,7 +63,6 @@ struct Exchange<'a> {
     shared: &'a Arc<Shared>,
     backend: &'a BackendLive,
     client: SocketAddr,
-    port: u16,
     authority: Option<HeaderValue>,
     prefix: String,
 }
@@ -141,8 +140,7 @@ impl Exchange<'_> {
             Outgoing::Empty | Outgoing::Whole(_) | Outgoing::Sent => None,
         };
         let authority = self.authority.as_ref();
-        let asker =
-            Asker { client: self.client.ip(), authority, port: self.port, prefix: &self.prefix };
+        let asker = Asker { client: self.client.ip(), authority, prefix: &self.prefix };
         headers::to_server(&mut head.headers, asker, upgrade, self.backend.spec.sticky.as_ref());
         head.uri = target;
         head.version = Version::HTTP_11;
