@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const HEAD: &str = "\
 global
     nbthread THREADS
-    maxconn 8000
+    maxconn 4000
     hard-stop-after 60s
     stats socket DIR/admin.sock mode 600 level admin expose-fd listeners
 defaults
