@@ -18,7 +18,8 @@ use lb_core::{
 };
 use lb_examples::{DEMO_HOST, Stage, StageOptions};
 use lb_load::{Load, Plan};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use self::screen::Screen;
 
@@ -217,6 +218,8 @@ impl Show {
         let address = lb_local::real_address((victim.address, *port).into());
         let mut stream = tokio::net::TcpStream::connect(address).await?;
         stream.write_all(b"GET /crash HTTP/1.1\r\nhost: victim\r\n\r\n").await?;
+        // A client that does not wait may be gone before it was heard. The end comes without an answer.
+        let _ = timeout(STEP, stream.read_to_end(&mut Vec::new())).await?;
         Ok(victim.id.clone())
     }
 
