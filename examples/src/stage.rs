@@ -11,7 +11,7 @@ use lb_core::{
     App, AppSpec, Check, ClusterSpec, ContainerRuntime, HealthPath, HostFacts, HostHandle,
     ImageRef, Port, Probed, Replicas, Result,
 };
-use lb_docker::DockerRuntime;
+use lb_docker::{DockerRuntime, Endpoint};
 use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
 use lb_local::{LocalHost, Program};
 
@@ -48,12 +48,23 @@ pub struct StageOptions {
     /// What runs the containers.
     #[arg(long, value_enum, default_value_t = Engine::Local)]
     pub engine: Engine,
+    /// Where Docker listens; by `DOCKER_HOST` if not given.
+    #[arg(long)]
+    pub docker: Option<Endpoint>,
     /// The demo app's image on Docker; made of this program if not given.
     #[arg(long, env = "LB_TEST_APP_IMAGE")]
     pub image: Option<ImageRef>,
     /// The HAProxy image on Docker.
     #[arg(long, env = "LB_TEST_HAPROXY_IMAGE", default_value = lb_haproxy::DEFAULT_IMAGE)]
     pub haproxy_image: ImageRef,
+    /// The program that serves the demo app on this machine when its first argument is `serve`; this one
+    /// if not given.
+    #[arg(long)]
+    pub program: Option<PathBuf>,
+    /// Where the host's files lie; a short path, for unix sockets lie there too. The same place each time if
+    /// not given, so that what a killed program left is found.
+    #[arg(long)]
+    pub directory: Option<PathBuf>,
     /// The outside port; a free one if not given.
     #[arg(long)]
     pub port: Option<NonZeroU16>,
@@ -84,8 +95,8 @@ impl Stage {
     pub fn set(
         options: &StageOptions,
     ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        // Short, for unix sockets lie in it; the same each time, so that a killed program's leavings are found.
-        let directory = std::env::temp_dir().join(format!("lb-{CLUSTER}-{}", options.engine));
+        let usual = || std::env::temp_dir().join(format!("lb-{CLUSTER}-{}", options.engine));
+        let directory = options.directory.clone().unwrap_or_else(usual);
         let cluster = match options.engine {
             Engine::Local => lb_local::cluster(CLUSTER.parse()?),
             Engine::Docker => ClusterSpec::new(CLUSTER.parse()?),
@@ -101,14 +112,14 @@ impl Stage {
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         let (facts, handle) = match options.engine {
             Engine::Local => {
-                let this = Program::new(std::env::current_exe()?).args(["serve"]);
+                let program = options.program.clone().map_or_else(std::env::current_exe, Ok)?;
                 let host = LocalHost::builder(&cluster, &directory)
-                    .image(image.to_string(), this)
+                    .image(image.to_string(), Program::new(program).args(["serve"]))
                     .build()?;
                 (host.facts().clone(), host.handle().clone())
             }
             Engine::Docker => {
-                let handle = docker(&cluster, &directory, &options.haproxy_image)?;
+                let handle = docker(&cluster, &directory, options)?;
                 (HostFacts::new("here".parse()?, here), handle)
             }
         };
@@ -149,16 +160,22 @@ impl Stage {
     }
 }
 
-/// Docker by `DOCKER_HOST`, and HAProxy in a container beside the instances.
+/// Docker, and HAProxy in a container beside the instances.
 fn docker(
     cluster: &ClusterSpec,
     directory: &std::path::Path,
-    haproxy: &ImageRef,
+    options: &StageOptions,
 ) -> Result<HostHandle> {
-    let docker: Arc<dyn ContainerRuntime> = Arc::new(DockerRuntime::connect(cluster.id.clone())?);
+    let docker = DockerRuntime::builder(cluster.id.clone());
+    let docker = match &options.docker {
+        Some(endpoint) => docker.endpoint(endpoint.clone()),
+        None => docker,
+    };
+    let docker: Arc<dyn ContainerRuntime> = Arc::new(docker.build()?);
+    let image = options.haproxy_image.clone();
     let balancer = HaproxyBalancer::builder(directory)
         .renderer(Arc::new(HaproxyRenderer::builder().build()?))
-        .in_container(docker.clone(), haproxy.clone(), format!("{}.balancer", cluster.id).parse()?)
+        .in_container(docker.clone(), image, format!("{}.balancer", cluster.id).parse()?)
         .build()?;
     Ok(HostHandle {
         runtime: Arc::new(Probed::builder(docker).build()),

@@ -1,0 +1,64 @@
+//! The programs as a user starts them: what they print, and that they leave nothing.
+#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+
+mod support;
+
+use serde_json::Value;
+use support::{example, run, turn, variable};
+
+fn summary(arguments: &[&str]) -> Value {
+    let out = run(&example("quickstart"), arguments);
+    serde_json::from_str(out.lines().last().unwrap()).unwrap()
+}
+
+fn check(summary: &Value, engine: &str) {
+    assert_eq!(summary["engine"], engine);
+    assert_eq!(summary["failed"], 0, "{summary}");
+    assert_eq!((&summary["rollouts"], &summary["killed"]), (&1.into(), &1.into()));
+    assert!(summary["requests"].as_u64().unwrap() > 1000, "{summary}");
+    assert!(summary["max_instances"].as_u64().unwrap() >= 4, "{summary}");
+    assert_eq!(summary["reloads"], 0, "servers came and went without a reload: {summary}");
+}
+
+#[tokio::test]
+async fn quickstart_does_the_whole_job_on_processes() {
+    let _one_at_a_time = turn().await;
+    check(&summary(&["--json"]), "local");
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+async fn quickstart_does_the_whole_job_on_docker_and_haproxy() {
+    let _one_at_a_time = turn().await;
+    variable("LB_TEST_APP_IMAGE");
+    let docker = variable("LB_TEST_DOCKER");
+    check(&summary(&["--json", "--engine", "docker", "--docker", &docker]), "docker");
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE (testbed/up)"]
+async fn a_taken_port_is_said_and_everything_is_cleaned_up() {
+    let _one_at_a_time = turn().await;
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let docker = variable("LB_TEST_DOCKER");
+    let arguments = ["--json", "--engine", "docker", "--docker", &docker, "--port", &port];
+    let mut program = std::process::Command::new(example("quickstart"));
+    let output = program.args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains(&port), "{said}");
+}
+
+#[tokio::test]
+async fn the_small_programs_say_what_they_do() {
+    let _one_at_a_time = turn().await;
+    let plan = run(&example("plan_only"), &[]);
+    assert!(plan.contains("on host-1:"), "{plan}");
+    let policy = run(&example("custom_policy"), &[]);
+    assert!(policy.contains("minute 5: Hold"), "{policy}");
+    let renderer = run(&example("custom_renderer"), &[]);
+    assert!(renderer.contains("80 shop.example.org /cart -> shop.web"), "{renderer}");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/hello.toml");
+    let preview = run(&example("deploy_file"), &[file, "--preview"]);
+    assert!(preview.contains("hello"), "{preview}");
+}
