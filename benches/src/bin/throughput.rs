@@ -79,7 +79,26 @@ async fn main() -> Result<(), Failure> {
     }
     let arguments = Arguments::parse();
     let directory = tempfile::tempdir()?;
-    let bench = Bench::start(&arguments, directory.path()).await?;
+    let our_address = free_address()?;
+    let renderer = HaproxyRenderer::builder().bind_address(our_address.ip()).build()?;
+    let ours = HaproxyBalancer::builder(directory.path().join("ours"))
+        .renderer(Arc::new(renderer))
+        .as_process(&arguments.haproxy)
+        .build()?;
+    let result = measure(&arguments, directory.path(), &ours, our_address).await;
+    // Whatever came of it: a HAProxy of ours outlives this program otherwise.
+    ours.shutdown().await?;
+    println!("{}", result?.report(&arguments));
+    Ok(())
+}
+
+async fn measure(
+    arguments: &Arguments,
+    directory: &Path,
+    ours: &HaproxyBalancer,
+    our_address: SocketAddr,
+) -> Result<Samples, Failure> {
+    let bench = Bench::start(arguments, directory, ours, our_address).await?;
     let mut samples = Samples::default();
     for round in 0..=arguments.rounds {
         let warm_up = round == 0;
@@ -95,9 +114,7 @@ async fn main() -> Result<(), Failure> {
         }
         samples.add(one);
     }
-    println!("{}", samples.report(&arguments));
-    bench.ours.shutdown().await?;
-    Ok(())
+    Ok(samples)
 }
 
 /// Rate and CPU seconds per request of direct, hand-tuned and ours.
@@ -137,12 +154,16 @@ struct Bench {
     script: PathBuf,
     connections: usize,
     time: Duration,
-    ours: HaproxyBalancer,
     _processes: Vec<Ended>,
 }
 
 impl Bench {
-    async fn start(arguments: &Arguments, directory: &Path) -> Result<Self, Failure> {
+    async fn start(
+        arguments: &Arguments,
+        directory: &Path,
+        ours: &HaproxyBalancer,
+        our_address: SocketAddr,
+    ) -> Result<Self, Failure> {
         let mut processes = Vec::new();
         let mut servers = Vec::new();
         for number in 0..arguments.servers {
@@ -154,7 +175,7 @@ impl Bench {
         let [by_hand, ours_dir] = [directory.join("hand"), directory.join("ours")];
         std::fs::create_dir(&by_hand)?;
         let threads = std::thread::available_parallelism()?.get();
-        let [hand_address, our_address] = [free_address()?, free_address()?];
+        let hand_address = free_address()?;
         let config = hand_tuned::write(&by_hand, hand_address, threads, &hosts, &servers)?;
         let haproxy = Command::new(&arguments.haproxy)
             .arg("-db")
@@ -163,11 +184,6 @@ impl Bench {
             .stderr(Stdio::null())
             .spawn()?;
         processes.push(Ended(haproxy));
-        let renderer = HaproxyRenderer::builder().bind_address(our_address.ip()).build()?;
-        let ours = HaproxyBalancer::builder(&ours_dir)
-            .renderer(Arc::new(renderer))
-            .as_process(&arguments.haproxy)
-            .build()?;
         ours.apply(&table(our_address.port(), &hosts, &servers)?).await?;
         for address in servers.iter().chain([&hand_address, &our_address]) {
             wait_for(*address)?;
@@ -183,7 +199,6 @@ impl Bench {
             script: wrk::write_script(directory, &hosts)?,
             connections: arguments.connections,
             time: Duration::from_secs(arguments.seconds),
-            ours,
             _processes: processes,
         })
     }
