@@ -18,9 +18,6 @@ use lb_local::{LocalHost, Program};
 struct Arguments {
     /// The app, in TOML.
     file: PathBuf,
-    /// Say what would be done, and do nothing.
-    #[arg(long)]
-    preview: bool,
 }
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -47,22 +44,16 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> 
         .await?;
     let mut events = platform.events();
     platform.deploy(&app).await?;
-    if arguments.preview {
-        for reason in platform.preview().await?.reasons {
-            println!("{:?}: {}", reason.what, reason.text);
+    for (name, port) in &app.ports {
+        if let Some(outside) = port.outside {
+            println!("port {name}: http://127.0.0.1:{outside}{}; Ctrl-C ends it", port.path);
         }
-    } else {
-        for (name, port) in &app.ports {
-            if let Some(outside) = port.outside {
-                println!("port {name}: http://127.0.0.1:{outside}{}; Ctrl-C ends it", port.path);
-            }
-        }
-        loop {
-            tokio::select! {
-                biased;
-                _ = tokio::signal::ctrl_c() => break,
-                Some(event) = events.next() => println!("{} {}", event.at, event.what),
-            }
+    }
+    loop {
+        tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => break,
+            Some(event) = events.next() => println!("{} {}", event.at, event.what),
         }
     }
     platform.remove(&app.name).await?;

@@ -58,7 +58,4 @@ async fn the_small_programs_say_what_they_do() {
     assert!(policy.contains("minute 5: Hold"), "{policy}");
     let renderer = run(&example("custom_renderer"), &[]);
     assert!(renderer.contains("80 shop.example.org /cart -> shop.web"), "{renderer}");
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/apps/hello.toml");
-    let preview = run(&example("deploy_file"), &[file, "--preview"]);
-    assert!(preview.contains("hello"), "{preview}");
 }
