@@ -1,4 +1,4 @@
-//! CPU time of running processes, from /proc (proc(5)).
+//! CPU time of running processes, from /proc (the kernel's `sched-stats.rst`).
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -6,21 +6,20 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-/// Clock ticks a second in /proc: `USER_HZ`, 100 on every Linux port in use.
-const TICKS: f64 = 100.0;
-
-/// User and system CPU time of a process so far, in seconds. Ticks are 10 ms: measure over seconds.
+/// CPU time of a process so far, in seconds, over its threads: exact, where `stat` counts ticks of 10 ms.
 ///
 /// # Errors
-/// When the process is gone or the line does not parse.
+/// When the process is gone, a line does not parse, or the kernel keeps no such statistics.
 pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let wrong = || io::Error::other(format!("/proc/{pid}/stat does not parse"));
-    // The name in parentheses may hold spaces: fields are counted behind it. utime is field 14, stime 15.
-    let (_, fields) = stat.rsplit_once(") ").ok_or_else(wrong)?;
-    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
-    let sum: f64 = ticks.sum::<Result<f64, _>>().map_err(|_| wrong())?;
-    Ok(sum / TICKS)
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = task?.path().join("schedstat");
+        let text = fs::read_to_string(&path)?;
+        let first = text.split(' ').next().and_then(|field| field.parse::<u64>().ok());
+        nanoseconds +=
+            first.ok_or_else(|| io::Error::other(format!("{} does not parse", path.display())))?;
+    }
+    Ok(nanoseconds as f64 / 1e9)
 }
 
 /// The worker's process id, as HAProxy says on its stats socket.

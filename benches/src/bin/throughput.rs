@@ -102,7 +102,7 @@ async fn measure(
     let mut samples = Samples::default();
     for round in 0..=arguments.rounds {
         let warm_up = round == 0;
-        let one = bench.round()?;
+        let one = bench.round(round)?;
         if warm_up {
             continue;
         }
@@ -203,16 +203,19 @@ impl Bench {
         })
     }
 
-    fn round(&self) -> Result<Round, Failure> {
+    /// Who is measured first changes with the round: the machine's speed drifts within it.
+    fn round(&self, number: usize) -> Result<Round, Failure> {
         let mut round = [(0.0, 0.0); 3];
-        for ((result, target), pid) in round.iter_mut().zip(self.targets).zip(self.pids) {
+        for turn in 0..round.len() {
+            let which = (turn + number) % round.len();
+            let (target, pid) = (self.targets[which], self.pids[which]);
             let cpu = || pid.map_or(Ok(0.0), cpu_seconds);
             let before = cpu()?;
             let run = wrk::run(&target.to_string(), self.connections, self.time, &self.script)?;
             if run.errors > 0 {
                 return Err(format!("{} errors at {target}", run.errors).into());
             }
-            *result = (run.rate, (cpu()? - before) / run.requests as f64);
+            round[which] = (run.rate, (cpu()? - before) / run.requests as f64);
         }
         Ok(round)
     }
