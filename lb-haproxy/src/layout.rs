@@ -19,8 +19,14 @@ pub const LOCAL_PEER: &str = "lb";
 /// - `default-path config`: maps and crt-lists are named without a directory (HAProxy 2.5).
 /// - `expose-experimental-directives`: `http-request normalize-uri` is refused without it (2.6).
 /// - `localpeer`: see [`LOCAL_PEER`]. Must stand before the `peers` section.
-pub const GLOBAL_LINES: [&str; 3] =
-    ["default-path config", "expose-experimental-directives", "localpeer lb"];
+/// - `tune.pattern.cache-size 0`: the cache of matched patterns costs a request more than the few searches
+///   it saves; maps are trees and never use it (measured by `throughput` in `benches/`).
+pub const GLOBAL_LINES: [&str; 4] = [
+    "default-path config",
+    "expose-experimental-directives",
+    "localpeer lb",
+    "tune.pattern.cache-size 0",
+];
 
 /// The section between `global` and the renderer's text. `socket` is a path both an old and a new worker
 /// can bind and connect to; it must not hold white space.
