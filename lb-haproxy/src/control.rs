@@ -70,12 +70,8 @@ impl Master {
 
     /// Shuts one of them. One that has ended is success.
     pub(crate) async fn shut(&self, worker: u32, session: &SessionEntry) -> Result<(), Failure> {
-        let command = format!("@!{worker} shutdown session {}", session.id);
-        let reply = self.0.ask(&command).await?;
-        match reply.trim() {
-            "" | "No such session (use 'show sess')." => Ok(()),
-            reply => Err(Failure::reply(command, reply)),
-        }
+        let change = Change::ShutOne(session.id.clone());
+        change.judge(&self.0.ask(&format!("@!{worker} {change}")).await?).map(drop)
     }
 }
 
@@ -100,4 +96,9 @@ pub(crate) async fn meet(socket: &Socket) -> Result<(Session, WorkerInfo), Failu
 /// The statistics of the worker at the other end.
 pub(crate) async fn stat(session: &mut Session) -> Result<Stat, Failure> {
     Stat::parse(&session.ask(SHOW_STAT).await?)
+}
+
+/// The connections it holds to servers.
+pub(crate) async fn sessions(session: &mut Session) -> Result<Vec<SessionEntry>, Failure> {
+    Ok(parse_sessions(&session.ask("show sess").await?))
 }

@@ -3,12 +3,14 @@
 
 mod balancer_support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balancer_support::app::Instance;
+use balancer_support::app::{Instance, Unreachable};
 use balancer_support::client::{Client, Load, Mode, Stream, get};
 use balancer_support::{Bench, Table, backend_name, eventually, free_port, server_name};
-use lb_core::{Change, LoadBalancer, SetAside};
+use lb_core::{Balance, Change, LoadBalancer, SetAside};
+use lb_haproxy::HaproxyRenderer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
@@ -243,4 +245,33 @@ async fn the_time_of_one_change_does_not_grow_with_the_servers() {
             times[10], times[19]
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn a_request_that_tries_to_reach_a_removed_server_is_answered_by_another() {
+    let bench = Bench::rendered_by(Arc::new(HaproxyRenderer::new()));
+    let (port, gone, lives) = (free_port(), Unreachable::new().await, Instance::http("a").await);
+    let backend = |b: &mut lb_core::Backend| {
+        b.balance = Balance::RoundRobin;
+        b.health.interval = Duration::from_secs(60);
+    };
+    let base = Table::new().http(port, "/", "shop").with("shop", backend).server(
+        "shop",
+        "a",
+        1,
+        lives.address,
+    );
+    bench.apply(&base.clone().server("shop", "b", 2, gone.address).0).await;
+    let asked: Vec<_> = (0..8).map(|_| tokio::spawn(async move { get(port, "/").await })).collect();
+    let trying = || bench.runtime("show sess").matches(" srv=b ").count();
+    eventually("half of them try the one that is gone", async || trying() == 4).await;
+    assert_eq!(bench.apply(&base.0).await, Change::Servers);
+    // Another one takes its place, and its id, while they still try.
+    let replaced = base.clone().server("shop", "c", 2, lives.address);
+    assert_eq!(bench.apply(&replaced.0).await, Change::Servers);
+    for answer in asked {
+        assert_eq!(answer.await.unwrap().unwrap().body, "a");
+    }
+    assert_eq!(bench.reloads().await, 0);
 }

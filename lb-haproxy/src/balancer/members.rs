@@ -5,19 +5,20 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use lb_core::{BackendName, ServerName};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::server::{BackendServers, ServerEntry, Servers};
-use crate::control::{Change, RowKind, Session, Stat, Verdict};
+use crate::control::{Change, RowKind, Session, Stat, Verdict, sessions};
 use crate::error::Failure;
 use crate::layout;
 
-/// How often a server whose connections were shut is tried to be deleted before it is left, in
+/// How long a server whose connections were shut is tried to be deleted before it is left, in
 /// maintenance, to the next call.
-const DELETE_TRIES: u32 = 10;
-/// The same for one that stands in the way of another.
-const REPLACE_TRIES: u32 = 100;
-/// Time between these tries.
+const DELETE_WITHIN: Duration = Duration::from_millis(50);
+/// The same for one that stands in the way of another: longer than the default `timeout connect`, so that
+/// requests which still try to reach it have gone to another one.
+const REPLACE_WITHIN: Duration = Duration::from_secs(3);
+/// Time between tries.
 const DELETE_PAUSE: Duration = Duration::from_millis(5);
 
 /// A server that leaves.
@@ -232,14 +233,14 @@ pub(crate) async fn carry_out(
     session: &mut Session,
     steps: &Steps,
 ) -> Result<Vec<Member>, Failure> {
-    let stuck = remove(session, &steps.replaced, REPLACE_TRIES).await?;
+    let stuck = remove(session, &steps.replaced, REPLACE_WITHIN).await?;
     if let Some(Member { backend, server, .. }) = stuck.first() {
         let delete = Change::Delete(backend.clone(), server.clone());
         return Err(Failure::reply(delete.to_string(), "Server still has connections attached"));
     }
     run(session, &steps.added).await?;
     run(session, &steps.updated).await?;
-    remove(session, &steps.removed, DELETE_TRIES).await
+    remove(session, &steps.removed, DELETE_WITHIN).await
 }
 
 async fn run(session: &mut Session, changes: &[Change]) -> Result<(), Failure> {
@@ -251,36 +252,53 @@ async fn run(session: &mut Session, changes: &[Change]) -> Result<(), Failure> {
     changes.iter().zip(&replies).try_for_each(|(change, reply)| change.judge(reply).map(drop))
 }
 
-/// No new requests, open ones shut, forgotten. Gives those that still hold connections after all tries.
+/// No new requests, open ones shut, forgotten. Gives those that still hold connections after this time.
 async fn remove(
     session: &mut Session,
     members: &[Member],
-    tries: u32,
+    within: Duration,
 ) -> Result<Vec<Member>, Failure> {
-    let each = |change: fn(BackendName, ServerName) -> Change| -> Vec<Change> {
-        members.iter().map(|m| change(m.backend.clone(), m.server.clone())).collect()
-    };
-    run(session, &each(Change::Maint)).await?;
-    run(session, &each(Change::Shut)).await?;
-    let mut left = members.to_vec();
-    for attempt in 0..tries {
+    run(session, &each(members, Change::Maint)).await?;
+    let mut left = delete(session, members.to_vec()).await?;
+    if left.is_empty() {
+        return Ok(left);
+    }
+    shut(session, &left).await?;
+    let until = Instant::now() + within;
+    // Another port each time: to stay where it is would close nothing.
+    for port in [1, 2].into_iter().cycle() {
+        let purge = |m: &Member| Change::Purge(m.backend.clone(), m.server.clone(), port);
+        run(session, &left.iter().map(purge).collect::<Vec<_>>()).await?;
         left = delete(session, left).await?;
-        if left.is_empty() {
+        if left.is_empty() || Instant::now() >= until {
             break;
         }
-        // Another port each time: to stay where it is would close nothing.
-        let port = 1 + (attempt % 2) as u16;
-        let purge = |m: &Member| Change::Purge(m.backend.clone(), m.server.clone(), port);
-        let purges: Vec<Change> = left.iter().map(purge).collect();
-        run(session, &purges).await?;
         sleep(DELETE_PAUSE).await;
     }
     Ok(left)
 }
 
+/// Shuts the connections the servers hold. A request that still tries to connect is left to find out: the
+/// server may be dead, and another one answers it.
+async fn shut(session: &mut Session, members: &[Member]) -> Result<(), Failure> {
+    let servers: BTreeSet<_> =
+        members.iter().map(|m| (m.backend.as_str(), m.server.as_str())).collect();
+    let open = sessions(session).await?;
+    let held = open.iter().filter(|s| servers.contains(&(s.backend.as_str(), s.server.as_str())));
+    let (connecting, established): (Vec<_>, Vec<_>) = held.partition(|s| s.connecting);
+    if connecting.is_empty() {
+        return run(session, &each(members, Change::Shut)).await;
+    }
+    let shut: Vec<Change> = established.iter().map(|s| Change::ShutOne(s.id.clone())).collect();
+    run(session, &shut).await
+}
+
+fn each(members: &[Member], change: fn(BackendName, ServerName) -> Change) -> Vec<Change> {
+    members.iter().map(|m| change(m.backend.clone(), m.server.clone())).collect()
+}
+
 async fn delete(session: &mut Session, members: Vec<Member>) -> Result<Vec<Member>, Failure> {
-    let each = |m: &Member| Change::Delete(m.backend.clone(), m.server.clone());
-    let changes: Vec<Change> = members.iter().map(each).collect();
+    let changes = each(&members, Change::Delete);
     let commands: Vec<String> = changes.iter().map(ToString::to_string).collect();
     let replies = session.run(&commands).await?;
     let mut busy = Vec::new();

@@ -38,7 +38,8 @@ impl Engine {
             // A worker that has ended since holds nothing.
             let Ok(sessions) = self.master.sessions(worker).await else { continue };
             for session in sessions {
-                if gone.contains(&(session.backend.as_str(), session.server.as_str())) {
+                let goes = gone.contains(&(session.backend.as_str(), session.server.as_str()));
+                if goes && !session.connecting {
                     self.master.shut(worker, &session).await?;
                 }
             }

@@ -23,6 +23,8 @@ pub(crate) enum Change {
     Weight(BackendName, ServerName, u16),
     /// Shuts its open connections.
     Shut(BackendName, ServerName),
+    /// Shuts one connection, by what `show sess` calls it. One that has ended is success.
+    ShutOne(String),
     /// Moves a server that is to be deleted to a port nobody uses: the one command that closes its idle
     /// connections (a request that ends in maintenance leaves one, for `pool-purge-delay`).
     Purge(BackendName, ServerName, u16),
@@ -56,6 +58,7 @@ impl Change {
             }
             Self::Purge(..) if reply.ends_with("by 'stats socket command'") => Ok(Verdict::Done),
             Self::Purge(..) if reply == "No such server." => Ok(Verdict::Done),
+            Self::ShutOne(..) if reply == "No such session (use 'show sess')." => Ok(Verdict::Done),
             Self::Add(..) | Self::Delete(..) | Self::Purge(..) => Err(self.unknown(reply)),
             _ if reply.is_empty() => Ok(Verdict::Done),
             _ => Err(self.unknown(reply)),
@@ -77,6 +80,7 @@ impl fmt::Display for Change {
             Self::Maint(b, s) => write!(f, "set server {b}/{s} state maint"),
             Self::Weight(b, s, weight) => write!(f, "set server {b}/{s} weight {weight}"),
             Self::Shut(b, s) => write!(f, "shutdown sessions server {b}/{s}"),
+            Self::ShutOne(id) => write!(f, "shutdown session {id}"),
             Self::Purge(b, s, port) => write!(f, "set server {b}/{s} addr 127.0.0.1 port {port}"),
             Self::Delete(b, s) => write!(f, "del server {b}/{s}"),
         }
@@ -107,6 +111,10 @@ mod tests {
         let moved = "no need to change the addr, port changed from '29095' to '1' by 'stats socket command'\n";
         assert_eq!(purge.judge(moved).unwrap(), Verdict::Done);
         assert!(purge.judge("no need to change the addr, no need to change the port").is_err());
+        let ended = Change::ShutOne("0x562cef67d750".into());
+        assert_eq!(ended.to_string(), "shutdown session 0x562cef67d750");
+        assert_eq!(ended.judge("No such session (use 'show sess').\n").unwrap(), Verdict::Done);
+        assert!(ended.judge("Permission denied\n").is_err());
         assert_eq!(Change::Weight(b, s, 50).judge("").unwrap(), Verdict::Done);
     }
 

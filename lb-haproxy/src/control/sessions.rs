@@ -7,7 +7,12 @@ pub(crate) struct SessionEntry {
     pub id: String,
     pub backend: String,
     pub server: String,
+    /// Whether it still tries to connect: to shut it would fail a request that another server can answer.
+    pub connecting: bool,
 }
+
+/// The state of an established connection (`SC_ST_EST`); lower ones lead to it.
+const ESTABLISHED: u32 = 8;
 
 /// Reads the list. Lines of other forms are passed over: what is missed ends by itself with the worker
 /// (`hard-stop-after`).
@@ -16,10 +21,13 @@ pub(crate) fn parse_sessions(text: &str) -> Vec<SessionEntry> {
         let (id, rest) = line.split_once(": ")?;
         let value = |key: &str| rest.split_whitespace().find_map(|w| w.strip_prefix(key));
         let hexadecimal = id.strip_prefix("0x")?.bytes().all(|b| b.is_ascii_hexdigit());
+        // Its server's side: `scb=[state,flags,fd=..]`.
+        let state = value("scb=[").and_then(|v| v.split(',').next()?.parse::<u32>().ok());
         hexadecimal.then_some(SessionEntry {
             id: id.to_owned(),
             backend: value("be=")?.to_owned(),
             server: value("srv=")?.to_owned(),
+            connecting: state.is_some_and(|state| state < ESTABLISHED),
         })
     };
     text.lines().filter_map(entry).collect()
@@ -32,14 +40,22 @@ mod tests {
     #[test]
     fn sessions_name_their_server() {
         // Recorded from 2.6.12, shortened.
-        let text = "0x562cef67d750: proto=tcpv4 src=127.0.0.1:40424 fe=t be=t.t srv=s1 ts=00 epoch=0\n0x7f376403c520: proto=sockpair src=unix:2 fe=GLOBAL be=<NONE> srv=<none> ts=00\n\n";
+        let text = "0x562cef67d750: proto=tcpv4 src=127.0.0.1:40424 fe=t be=t.t srv=s1 ts=00 epoch=0 scf=[8,80h,fd=12] scb=[8,11h,fd=14] exp=4s\n\
+            0x562cef67d990: proto=tcpv4 src=127.0.0.1:40428 fe=t be=t.t srv=s2 ts=00 epoch=0 scf=[8,280h,fd=11] scb=[5,11h,fd=13] exp=4s\n\
+            0x7f376403c520: proto=sockpair src=unix:2 fe=GLOBAL be=<NONE> srv=<none> ts=00\n\n";
         let sessions = parse_sessions(text);
-        assert_eq!(sessions.len(), 2);
-        let SessionEntry { id, backend, server } = &sessions[0];
-        assert_eq!(
-            (id.as_str(), backend.as_str(), server.as_str()),
-            ("0x562cef67d750", "t.t", "s1")
-        );
+        let entry = |id: &str, backend: &str, server: &str, connecting| SessionEntry {
+            id: id.to_owned(),
+            backend: backend.to_owned(),
+            server: server.to_owned(),
+            connecting,
+        };
+        let wanted = [
+            entry("0x562cef67d750", "t.t", "s1", false),
+            entry("0x562cef67d990", "t.t", "s2", true),
+            entry("0x7f376403c520", "<NONE>", "<none>", false),
+        ];
+        assert_eq!(sessions, wanted);
         assert!(parse_sessions("Permission denied\nx: be=a srv=b\n").is_empty());
     }
 }

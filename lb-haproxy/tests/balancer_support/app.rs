@@ -105,3 +105,21 @@ async fn http(stream: TcpStream, name: String, requests: Arc<AtomicU64>) -> Opti
         stream.write_all(text.as_bytes()).await.ok()?;
     }
 }
+
+/// Somewhere connections are neither accepted nor refused, as at the address of a container that is gone.
+pub struct Unreachable {
+    pub address: SocketAddr,
+    _filled: (TcpListener, [TcpStream; 2]),
+}
+
+impl Unreachable {
+    pub async fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Linux queues one more than asked for, and lets those after them try again and again.
+        let queued = [TcpStream::connect(address).await, TcpStream::connect(address).await];
+        Self { address, _filled: (listener, queued.map(Result::unwrap)) }
+    }
+}
