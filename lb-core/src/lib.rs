@@ -1,5 +1,35 @@
 #![forbid(unsafe_code)]
-//! lb-core: vocabulary, contracts, the pure planner, the loop.
+//! The core of a library that runs container apps with automatic load balancing: vocabulary, contracts, the
+//! planner and the loop. It knows no engine, no template and no wire: adapters bring these.
+//!
+//! # Where to begin
+//! - [`App`] is what somebody asks for: an image, ports, a number of instances, limits, host names and a path.
+//!   From Rust, TOML or JSON; whatever is wrong with it is said when it is made.
+//! - [`Orchestrator`] is the loop a platform embeds: it takes apps, observes hosts, plans, acts, and tells
+//!   ([`status`](Orchestrator::status), [`preview`](Orchestrator::preview), [`events`](Orchestrator::events)).
+//! - [`HostHandle`] is a host: a [`ContainerRuntime`] and a [`LoadBalancer`]. `lb-docker`, `lb-haproxy` and
+//!   `lb-local` have real ones; [`MemoryRuntime`] and [`MemoryBalancer`] need nothing and are the reference.
+//! - [`plan`] is all of the decisions, as a pure function: of a [`World`], a [`Ledger`] and the time.
+//!
+//! # The contracts
+//! | what | trait | here |
+//! |---|---|---|
+//! | which hosts there are | [`HostRegistry`] | [`MemoryRegistry`] |
+//! | how a host is reached | [`HostConnector`] | [`MemoryConnector`] |
+//! | containers on a host | [`ContainerRuntime`] | [`MemoryRuntime`], [`Probed`] around any |
+//! | the balancer of a host | [`LoadBalancer`] | [`MemoryBalancer`] |
+//! | its configuration | [`ConfigRenderer`] | |
+//! | how many instances | [`ScalePolicy`] | the policies of this crate |
+//! | which apps there are | [`AppStore`] | [`MemoryAppStore`], [`FileAppStore`] |
+//! | what was decided | [`LedgerStore`] | [`MemoryLedgerStore`], [`FileLedgerStore`] |
+//! | what was measured | [`LoadStore`] | [`MemoryLoadStore`] |
+//! | who acts | [`Leadership`] | [`MemoryLeadership`], [`FileLeadership`] |
+//!
+//! Arguments and results are plain data with serde, so that any contract can be spoken over a wire. Errors
+//! are one type, [`Error`], whose [`ErrorKind`] says what a caller can do about it.
+//!
+//! # Features
+//! `conformance`: the contracts as test suites, for whoever writes an adapter.
 
 mod balancer;
 mod config;
