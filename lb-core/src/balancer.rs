@@ -1,4 +1,15 @@
-//! Putting a routing table in force on one host, and reporting its traffic.
+//! Putting a routing table in force on one host, and reporting its traffic; and what backends of that
+//! contract share: the queue before a balancer, its directory, its process or container, what it sets aside.
+//!
+//! The contract's own types are at the crate's root. Nothing here knows a balancer, a template or a wire.
+
+mod aside;
+mod container;
+mod directory;
+mod ports;
+mod process;
+mod queue;
+mod totals;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -9,6 +20,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::model::{BackendName, FileName, ServerName};
 use crate::routing::{RoutingTable, TableHash};
+
+pub use self::aside::{Aside, Refused, named_by, quoted, reasons, reduced};
+pub use self::container::BalancerContainer;
+pub use self::directory::{ConfigDirectory, Snapshot};
+pub use self::ports::{Held, Owner};
+pub use self::process::{KeptProcess, run_program};
+pub use self::queue::{TableEngine, TableQueue, Turn};
+pub use self::totals::{Count, Counted, Totals};
 
 /// The balancer of one host.
 ///

@@ -31,7 +31,7 @@
 //! # Features
 //! `conformance`: the contracts as test suites, for whoever writes an adapter.
 
-mod balancer;
+pub mod balancer;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;

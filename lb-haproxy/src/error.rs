@@ -1,7 +1,7 @@
 //! What can go wrong between this crate and HAProxy, and how the contracts' error says it.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lb_core::{Error, ErrorKind};
@@ -20,8 +20,6 @@ pub(crate) enum Failure {
     Cut { path: PathBuf, command: String },
     #[error("answered {command:?} with {reply:?}")]
     Reply { command: String, reply: String },
-    #[error("{what}: {source}")]
-    File { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{message}")]
     Configuration { message: String },
     #[error("{message}")]
@@ -42,16 +40,10 @@ impl Failure {
         Self::Reply { command: command.into(), reply: shortened(reply) }
     }
 
-    /// A file that could not be read or written.
-    pub(crate) fn file(what: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::File { what, path: path.to_owned(), source }
-    }
-
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Connect { .. }
             | Self::Cut { .. }
-            | Self::File { .. }
             | Self::Start { .. }
             | Self::Checker { .. }
             | Self::NotSeen { .. } => ErrorKind::Unavailable,
@@ -64,10 +56,9 @@ impl Failure {
 
     fn subject(&self) -> String {
         match self {
-            Self::Connect { path, .. }
-            | Self::Silent { path, .. }
-            | Self::Cut { path, .. }
-            | Self::File { path, .. } => path.display().to_string(),
+            Self::Connect { path, .. } | Self::Silent { path, .. } | Self::Cut { path, .. } => {
+                path.display().to_string()
+            }
             Self::Setup { field, .. } => (*field).to_owned(),
             _ => "haproxy".to_owned(),
         }

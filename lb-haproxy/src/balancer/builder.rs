@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_core::balancer::{BalancerContainer, ConfigDirectory};
 use lb_core::{
     ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth, Result,
 };
 
 use super::HaproxyBalancer;
-use super::compose::GlobalSettings;
-use super::directory::Directory;
+use super::compose::{CONFIG, GlobalSettings, MASTER_SOCKET};
 use super::engine::{Engine, Parts};
 use super::launch::{AsProcess, Attached, InContainer, Launch};
 use super::limits::Resources;
@@ -144,7 +144,7 @@ impl HaproxyBalancerBuilder {
     }
 
     fn parts(mut self) -> Result<Parts, Failure> {
-        let directory = Directory::new(self.directory)?;
+        let directory = ConfigDirectory::new(self.directory, CONFIG)?;
         let missing = |field: &'static str, calls: &str| Failure::Setup {
             field,
             message: format!("must be set by {calls}"),
@@ -156,13 +156,19 @@ impl HaproxyBalancerBuilder {
         if self.hard_stop_after.is_zero() {
             return Err(Error::invalid("hard_stop_after", "must be more than 0").into());
         }
-        let mut master_socket = directory.master_socket();
+        let mut master_socket = directory.path().join(MASTER_SOCKET);
         let launch: Box<dyn Launch> = match mode {
             Mode::Container(runtime, image, name) => {
-                let (registry, directory) = (self.registry, directory.clone());
-                Box::new(InContainer { runtime, image, registry, name, directory })
+                let (registry, directory) = (self.registry, directory.path().to_owned());
+                Box::new(InContainer(BalancerContainer {
+                    runtime,
+                    image,
+                    registry,
+                    name,
+                    directory,
+                }))
             }
-            Mode::Process(program) => Box::new(AsProcess::new(program, directory.clone())),
+            Mode::Process(program) => Box::new(AsProcess::new(program, &directory)),
             Mode::Attached { master_socket: theirs, checker } => {
                 master_socket.clone_from(&theirs);
                 Box::new(Attached { master_socket: theirs, checker, config: directory.config() })

@@ -2,7 +2,7 @@
 
 use lb_core::{FileName, Secret};
 
-use super::compose::Composed;
+use super::compose::{ADMIN_SOCKET, Composed};
 use super::engine::{Engine, blocking};
 use crate::control::{Socket, abort_certificate, commit_certificate, set_certificate};
 use crate::error::Failure;
@@ -34,11 +34,12 @@ impl Engine {
     }
 
     async fn change_certificate(&self, name: &FileName, pem: &Secret) -> Result<(), Failure> {
-        let socket = Socket::new(self.parts.directory.admin_socket());
+        let socket = Socket::new(self.parts.directory.path().join(ADMIN_SOCKET));
         set_certificate(&socket, name, pem).await?;
         let (directory, file, bytes) = (self.parts.directory.clone(), name.clone(), pem.clone());
         let written =
-            blocking(move || directory.replace(file.as_str(), bytes.expose().as_bytes())).await;
+            blocking(move || Ok(directory.replace(file.as_str(), bytes.expose().as_bytes())?))
+                .await;
         if let Err(error) = written {
             abort_certificate(&socket, name).await;
             return Err(error);

@@ -18,10 +18,14 @@ use super::server::{self, Servers};
 use crate::error::Failure;
 use crate::layout;
 
-/// The runtime API's socket, in the balancer's directory.
+/// The configuration's file name.
+pub(crate) const CONFIG: &str = "haproxy.cfg";
+/// The master's socket, in the balancer's directory.
+pub(crate) const MASTER_SOCKET: &str = "master.sock";
+/// The runtime API's socket, beside it.
 pub(crate) const ADMIN_SOCKET: &str = "admin.sock";
 /// Where an old worker hands its stick tables to the next.
-const PEERS_SOCKET: &str = "peers.sock";
+pub(crate) const PEERS_SOCKET: &str = "peers.sock";
 
 /// What `global` says beside the table.
 #[derive(Debug, Clone)]
@@ -109,6 +113,19 @@ impl Composed {
     pub(crate) fn backend_at(&self, line: usize) -> Option<&BackendName> {
         let after = self.parts.partition_point(|part| part.line <= line);
         self.parts.get(after.checked_sub(1)?)?.backend.as_ref()
+    }
+
+    /// All files by name, the configuration last.
+    pub(crate) fn contents(&self) -> impl Iterator<Item = (String, &[u8])> {
+        let files = self.files.iter().map(|(name, text)| (name.to_string(), text.as_bytes()));
+        let certificates =
+            self.certificates.iter().map(|(n, c)| (n.to_string(), c.pem.expose().as_bytes()));
+        files.chain(certificates).chain([(CONFIG.to_owned(), self.text.as_bytes())])
+    }
+
+    /// The names of all files, the configuration last.
+    pub(crate) fn names(&self) -> impl Iterator<Item = String> {
+        self.contents().map(|(name, _)| name)
     }
 
     /// Where each listener binds, as the renderer wrote it. A `bind` this cannot read is HAProxy's to judge.

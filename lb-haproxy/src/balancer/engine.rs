@@ -4,23 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{
-    Applied, BalancerInfo, Change, ConfigRenderer, FileName, RoutingTable, SetAside, TableHash,
+use async_trait::async_trait;
+use lb_core::balancer::{
+    Aside, ConfigDirectory, Held, Owner, Refused, TableEngine, Totals, Turn, named_by, reasons,
+    reduced,
 };
+use lb_core::{Applied, BalancerInfo, Change, ConfigRenderer, FileName, RoutingTable, TableHash};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use super::aside::{self, Aside, Refused};
-use super::compose::{Composed, GlobalSettings};
-use super::directory::Directory;
+use super::compose::{ADMIN_SOCKET, CONFIG, Composed, GlobalSettings, MASTER_SOCKET, PEERS_SOCKET};
 use super::filed::Filed;
-use super::launch::{Launch, Owner};
+use super::launch::Launch;
 use super::limits::Resources;
 use super::look::{InForce, Met};
 use super::members::{self, Member, Steps};
-use super::ports::Held;
 use super::reload::Tried;
-use super::totals::Totals;
 use crate::control::{self, Master, Session, Socket};
 use crate::error::Failure;
 
@@ -34,7 +33,7 @@ const PORT_PATIENCE: Duration = Duration::from_secs(1);
 /// What a balancer is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub directory: Directory,
+    pub directory: ConfigDirectory,
     pub master_socket: std::path::PathBuf,
     pub renderer: Arc<dyn ConfigRenderer>,
     pub launch: Box<dyn Launch>,
@@ -56,20 +55,11 @@ pub(crate) struct Engine {
     refused: Refused,
 }
 
-/// How a call to apply ended.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// In force.
-    Applied(Applied),
-    /// It needs a reload, and the last one was too short a time ago.
-    Wait(Duration),
-}
-
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
         Self {
             master: Master::new(Socket::new(&parts.master_socket)),
-            admin: Socket::new(parts.directory.admin_socket()),
+            admin: Socket::new(parts.directory.path().join(ADMIN_SOCKET)),
             parts,
             force: None,
             totals: Totals::default(),
@@ -79,23 +69,22 @@ impl Engine {
         }
     }
 
-    /// Brings HAProxy to the table.
-    pub(crate) async fn apply(&mut self, table: &RoutingTable) -> Result<Outcome, Failure> {
+    async fn bring(&mut self, table: &RoutingTable) -> Result<Turn, Failure> {
         table.check()?;
         let asked = table.hash();
         let mut met = self.meet_expected().await?;
         self.remember(&met).await?;
-        let mut aside = self.refused.still(table);
+        let mut aside = self.refused.still(table, Instant::now());
         let (mut held, mut failure) = (Held::default(), None);
         for _ in 0..MOST_TRIES {
-            let reduced = aside::reduced(table, &aside);
+            let reduced = reduced(table, &aside);
             if reduced.backends.is_empty() && !table.backends.is_empty() {
                 return Err(failure.unwrap_or_else(|| none_left(&aside)));
             }
             let composed = match self.compose(&reduced, asked) {
                 Ok(composed) => composed,
                 Err(Failure::Other(error)) => {
-                    let part = aside::named_by(&error, table).filter(|p| !aside.contains_key(p));
+                    let part = named_by(&error, table).filter(|p| !aside.contains_key(p));
                     let Some(part) = part else { return Err(error.into()) };
                     aside.insert(part, error.to_string());
                     failure = Some(error.into());
@@ -104,7 +93,7 @@ impl Engine {
                 Err(other) => return Err(other),
             };
             if let Some(change) = self.without_reload(&composed, asked, &mut met).await? {
-                return Ok(Outcome::Applied(Applied { table: asked, change, set_aside: aside }));
+                return Ok(Turn::Applied(Applied { table: asked, change, set_aside: aside }));
             }
             let taken = self.hold_ports(&composed, &met, &mut held).await;
             if !taken.is_empty() {
@@ -112,19 +101,15 @@ impl Engine {
                 continue;
             }
             if let Some(wait) = self.too_early() {
-                return Ok(Outcome::Wait(wait));
+                return Ok(Turn::Wait(wait));
             }
             match self.reload(&composed, asked, &met).await? {
                 Tried::Changed(change) => {
                     drop(held);
-                    return Ok(Outcome::Applied(Applied {
-                        table: asked,
-                        change,
-                        set_aside: aside,
-                    }));
+                    return Ok(Turn::Applied(Applied { table: asked, change, set_aside: aside }));
                 }
                 Tried::Refused(parts, reason) => {
-                    self.refused.remember(table, &parts);
+                    self.refused.remember(table, &parts, Instant::now());
                     aside.extend(parts);
                     failure = Some(reason);
                 }
@@ -139,7 +124,11 @@ impl Engine {
     /// The files people may look at.
     pub(crate) async fn files(&mut self) -> Result<BTreeMap<FileName, String>, Failure> {
         let directory = self.parts.directory.clone();
-        blocking(move || directory.shown()).await
+        blocking(move || match filed(&directory)? {
+            Some(filed) => Ok(directory.shown(filed.files)?),
+            None => Ok(BTreeMap::new()),
+        })
+        .await
     }
 
     /// What it is.
@@ -165,14 +154,19 @@ impl Engine {
         self.parts.launch.stop(master).await?;
         self.force = None;
         let directory = self.parts.directory.clone();
-        blocking(move || directory.clear()).await
+        blocking(move || {
+            let files = filed(&directory)?.map(|filed| filed.files).unwrap_or_default();
+            let ours = files.iter().map(FileName::as_str);
+            Ok(directory.clear(ours.chain([MASTER_SOCKET, ADMIN_SOCKET, PEERS_SOCKET]))?)
+        })
+        .await
     }
 
     /// A HAProxy of the platform goes on, with nothing of ours.
     async fn leave(&mut self) -> Result<(), Failure> {
-        while let Outcome::Wait(time) = match self.meet().await? {
+        while let Turn::Wait(time) = match self.meet().await? {
             Met::Down => return Ok(()),
-            Met::Foreign | Met::Up(..) => self.apply(&RoutingTable::default()).await?,
+            Met::Foreign | Met::Up(..) => self.bring(&RoutingTable::default()).await?,
         } {
             sleep(time).await;
         }
@@ -247,7 +241,7 @@ impl Engine {
 
     async fn write_config(&self, composed: &Composed) -> Result<(), Failure> {
         let (directory, text) = (self.parts.directory.clone(), composed.text.clone());
-        blocking(move || directory.replace(super::directory::CONFIG, text.as_bytes())).await
+        blocking(move || Ok(directory.replace(CONFIG, text.as_bytes())?)).await
     }
 
     /// By what is remembered; where an answer shows that this is not so, once more by what is read.
@@ -282,6 +276,25 @@ impl Engine {
     }
 }
 
+#[async_trait]
+impl TableEngine for Engine {
+    type Failure = Failure;
+    const NAME: &'static str = "haproxy";
+
+    async fn apply(&mut self, table: &RoutingTable) -> Result<Turn, Failure> {
+        self.bring(table).await
+    }
+
+    fn error(failure: Failure, operation: &'static str) -> lb_core::Error {
+        failure.during(operation)
+    }
+}
+
+/// What the file in force says; `None`: there is none of ours.
+pub(super) fn filed(directory: &ConfigDirectory) -> Result<Option<Filed>, Failure> {
+    Ok(directory.read_config()?.and_then(|text| Filed::parse(&text)))
+}
+
 /// The steps from the servers as they are shown.
 pub(super) async fn read_steps(
     session: &mut Session,
@@ -292,13 +305,7 @@ pub(super) async fn read_steps(
 }
 
 fn none_left(aside: &Aside) -> Failure {
-    let reasons: Vec<String> = aside
-        .iter()
-        .map(|(part, reason): (&SetAside, &String)| {
-            format!("{}: {reason}", String::from(part.clone()))
-        })
-        .collect();
-    Failure::Configuration { message: reasons.join("; ") }
+    Failure::Configuration { message: reasons(aside) }
 }
 
 /// Runs file work where it may block.

@@ -6,12 +6,11 @@ mod process;
 
 use std::fmt::Debug;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::process::Command;
-use tokio::time::timeout;
+use lb_core::balancer::{Owner, run_program};
+use lb_core::{Error, Exit};
 
 pub(crate) use self::attached::Attached;
 pub(crate) use self::container::InContainer;
@@ -49,17 +48,6 @@ pub(crate) trait Launch: Debug + Send + Sync {
     fn descriptors(&self) -> Option<u64>;
 }
 
-/// Whose process it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// A child with our own rights: what we may not bind it may not either.
-    OursAlike,
-    /// Started by us, with rights of its own.
-    Ours,
-    /// The platform's: never started or ended here.
-    Platform,
-}
-
 /// What a check said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Checked {
@@ -70,24 +58,23 @@ pub(crate) enum Checked {
 
 /// Runs `haproxy -c` as a process.
 async fn check_by(program: &Path, config: &Path) -> Result<Checked, Failure> {
-    let wrong = |message: String| Failure::Checker { message };
-    let mut command = Command::new(program);
-    command.arg("-c").arg("-f").arg(config).stdin(Stdio::null()).kill_on_drop(true);
-    let output = timeout(CHECK_DEADLINE, command.output())
-        .await
-        .map_err(|_| {
-            wrong(format!("{} was not done within {CHECK_DEADLINE:?}", program.display()))
-        })?
-        .map_err(|e| wrong(format!("{}: {e}", program.display())))?;
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stderr),
-        String::from_utf8_lossy(&output.stdout)
-    );
-    match output.status.code() {
-        Some(0) => Ok(Checked::Valid),
-        Some(_) => Ok(Checked::Invalid(text)),
-        None => Err(wrong(format!("{} was ended: {}", program.display(), output.status))),
+    let args = ["-c".into(), "-f".into(), config.into()];
+    let exit = run_program(program, &args, CHECK_DEADLINE).await;
+    Ok(Checked::from(exit.map_err(|e| unchecked(&e))?))
+}
+
+/// Nothing could be said about the file.
+fn unchecked(error: &Error) -> Failure {
+    let message = format!("{}: {}", error.subject(), error.message());
+    Failure::Checker { message }
+}
+
+impl From<Exit> for Checked {
+    fn from(exit: Exit) -> Self {
+        match exit.code {
+            0 => Self::Valid,
+            _ => Self::Invalid(exit.output),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::engine::{Engine, blocking};
+use super::engine::{Engine, blocking, filed};
 use super::filed::Filed;
 use super::members::Member;
 use crate::control::{self, Processes, Session, WorkerInfo};
@@ -95,7 +95,7 @@ impl Engine {
                 Met::Down if expected && Instant::now() < patience => sleep(LOOK_AGAIN).await,
                 Met::Down if !expected && Instant::now() < patience => {
                     let directory = self.parts.directory.clone();
-                    expected = blocking(move || directory.filed()).await?.is_some();
+                    expected = blocking(move || filed(&directory)).await?.is_some();
                     if !expected {
                         return Ok(Met::Down);
                     }
@@ -125,7 +125,7 @@ impl Engine {
             }
             _ => {
                 let directory = self.parts.directory.clone();
-                let filed = blocking(move || directory.filed()).await?;
+                let filed = blocking(move || filed(&directory)).await?;
                 self.force = filed.filter(|filed| filed.mark == info.mark).map(|filed| InForce {
                     filed,
                     worker: info.pid,

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use lb_core::balancer::{Aside, Owner, reasons};
 use lb_core::{Change, TableHash};
 use tokio::time::{Instant, sleep};
 
-use super::aside::{self, Aside};
 use super::compose::Composed;
+use super::culprits::culprits;
 use super::engine::{Engine, blocking};
 use super::filed::Filed;
-use super::launch::{Checked, Owner, complaints};
+use super::launch::{Checked, complaints};
 use super::look::{InForce, LOOK_AGAIN, Met};
 use super::members::Member;
+use super::totals::readings;
 use crate::control::{Processes, Reloaded};
 use crate::error::{Failure, shortened};
 
@@ -41,7 +43,7 @@ impl Engine {
     ) -> Result<Tried, Failure> {
         self.last_attempt = Some(Instant::now());
         let (directory, staged) = (self.parts.directory.clone(), composed.clone());
-        blocking(move || directory.stage(&staged)).await?;
+        blocking(move || Ok(directory.stage(staged.contents())?)).await?;
         if let Some(refused) = self.check(composed).await? {
             return Ok(refused);
         }
@@ -49,11 +51,11 @@ impl Engine {
         let directory = self.parts.directory.clone();
         let snapshot = {
             let (directory, staged) = (directory.clone(), composed.clone());
-            blocking(move || directory.snapshot(&staged)).await?
+            blocking(move || Ok(directory.snapshot(staged.names())?)).await?
         };
         let placed = {
             let (directory, staged) = (directory.clone(), composed.clone());
-            blocking(move || directory.promote(&staged)).await
+            blocking(move || Ok(directory.promote(staged.names())?)).await
         };
         let seen = match placed {
             Ok(()) => self.bring_up(composed, met).await,
@@ -67,7 +69,7 @@ impl Engine {
             }
             Err(error) => {
                 tracing::warn!(%error, "rolling back");
-                blocking(move || directory.restore(&snapshot)).await?;
+                blocking(move || Ok(directory.restore(&snapshot)?)).await?;
                 return self.after_failure(error, met).await;
             }
         };
@@ -85,14 +87,10 @@ impl Engine {
         let Checked::Invalid(output) = self.parts.launch.check(&staged).await? else {
             return Ok(None);
         };
-        let parts = aside::culprits(&output, composed, &staged);
-        let named: Vec<String> = parts
-            .iter()
-            .map(|(part, reason)| format!("{}: {reason}", String::from(part.clone())))
-            .collect();
-        let message = match named.is_empty() {
+        let parts = culprits(&output, composed, &staged);
+        let message = match parts.is_empty() {
             true => shortened(&output),
-            false => named.join("; "),
+            false => reasons(&parts),
         };
         tracing::warn!(%message, "configuration refused");
         let failure = Failure::Configuration { message };
@@ -106,7 +104,7 @@ impl Engine {
     async fn count_before_reload(&mut self, met: &Met) {
         let Met::Up(_, info) = met else { return };
         if let Ok(stat) = self.master.stat(info.pid).await {
-            self.totals.add(info.pid, &stat);
+            self.totals.add(info.pid.into(), readings(&stat));
         }
     }
 

@@ -9,6 +9,7 @@ use lb_core::{
 use super::engine::Engine;
 use super::look::Met;
 use super::members::{self, Steps};
+use super::totals::readings;
 use crate::control::{self, Row, RowKind, Session, Stat};
 use crate::error::Failure;
 
@@ -31,13 +32,14 @@ impl Engine {
         for worker in &processes.old {
             // One that has ended since holds nothing.
             if let Ok(stat) = self.master.stat(*worker).await {
-                self.totals.add(*worker, &stat);
+                self.totals.add((*worker).into(), readings(&stat));
                 old.push(stat);
             }
         }
-        self.totals.add(info.pid, &stat);
-        let alive: Vec<u32> = processes.old.iter().chain([&info.pid]).copied().collect();
-        self.totals.keep_workers(&alive);
+        self.totals.add(info.pid.into(), readings(&stat));
+        let alive: Vec<u64> =
+            processes.old.iter().chain([&info.pid]).map(|pid| (*pid).into()).collect();
+        self.totals.keep_sources(&alive);
         let wanted = |b: &BackendName, s: Option<&ServerName>| {
             let backend = self.force.as_ref().and_then(|f| f.filed.servers.get(b));
             backend.is_some_and(|b| s.is_none_or(|s| b.servers.contains_key(s)))

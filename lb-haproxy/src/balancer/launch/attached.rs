@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lb_core::balancer::Owner;
 
-use super::{Checked, Launch, Owner, check_by};
+use super::{Checked, Launch, check_by};
 use crate::balancer::limits::own_descriptors;
 use crate::error::Failure;
 

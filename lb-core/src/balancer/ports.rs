@@ -1,44 +1,55 @@
-//! Outside ports: found out who holds them, and held until HAProxy does.
+//! Outside ports: found out who holds them, and held until the balancer does.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lb_core::SetAside;
 use tokio::net::TcpSocket;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::aside::Aside;
-use super::launch::Owner;
+use super::{Aside, SetAside};
 
 /// Time between two tries while a port may yet become free.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
-/// Ports bound, not listening, for as long as this lives.
+/// Whose process a balancer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A child with our own rights: what we may not bind it may not either.
+    OursAlike,
+    /// Started by us, with rights of its own.
+    Ours,
+    /// The platform's: never started or ended here.
+    Platform,
+}
+
+/// Ports bound, not listening, for as long as this lives. The balancer must bind with `SO_REUSEPORT`.
 ///
-/// A port that cannot be bound fails HAProxy's whole reload, and worse: while it tries for a second, the
-/// old worker's listeners are paused and refuse connections (2.6.12: 2,350 refused of 7,700).
+/// A port that cannot be bound fails a whole reload, and with HAProxy worse: while it tries for a second,
+/// the old worker's listeners are paused and refuse connections (2.6.12: 2,350 refused of 7,700).
 #[derive(Debug, Default)]
-pub(crate) struct Held(BTreeMap<u16, Option<TcpSocket>>);
+pub struct Held(BTreeMap<u16, Option<TcpSocket>>);
 
 impl Held {
-    /// Holds the ports that can be had; gives the others with the reason.
-    pub(crate) async fn take(
+    /// Holds the ports that can be had; gives the others with the reason. One that is taken is tried again
+    /// for as long as `patience`.
+    pub async fn take(
         &mut self,
         ports: &BTreeMap<u16, SocketAddr>,
         owner: Owner,
         patience: Duration,
     ) -> Aside {
         let mut aside = Aside::new();
-        let until = Instant::now() + patience;
+        let mut tries = patience.as_millis() / TRY_AGAIN.as_millis();
         for (port, address) in ports {
             if self.0.contains_key(port) {
                 continue;
             }
             let bound = loop {
                 match bind(*address) {
-                    Err(e) if e.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                    Err(e) if e.kind() == ErrorKind::AddrInUse && tries > 0 => {
+                        tries -= 1;
                         sleep(TRY_AGAIN).await;
                     }
                     bound => break bound,
@@ -52,7 +63,7 @@ impl Held {
                 Err(error) => error,
             };
             let Some(reason) = refusal(*address, owner, &error) else {
-                // Not ours to judge: HAProxy will.
+                // Not ours to judge: the balancer will.
                 tracing::debug!(port, %error, "port not probed");
                 continue;
             };
@@ -74,7 +85,7 @@ fn refusal(address: SocketAddr, owner: Owner, error: &io::Error) -> Option<Strin
     }
 }
 
-/// First alone, which finds every other holder; then so that HAProxy can bind it beside us (the same user,
+/// First alone, which finds every other holder; then so that the balancer can bind it beside us (the same user,
 /// `SO_REUSEPORT`) and nobody else can: with `SO_REUSEADDR` everybody could, as long as we do not listen.
 /// Without it, what is left of a holder that just went can stand in the way (`None`): then it is not held.
 fn bind(address: SocketAddr) -> io::Result<Option<TcpSocket>> {

@@ -1,0 +1,287 @@
+//! A balancer's directory: each file is written beside its place, synchronised, and renamed into it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::model::{AbsolutePath, FileName};
+
+/// Where the next configuration is checked before it takes its place.
+const STAGE: &str = "next";
+/// Longest path of the directory: a unix socket's path ends at 108 bytes, its name is in it, and HAProxy adds
+/// to it while it binds (management guide; `stats socket`).
+const MOST_PATH: usize = 75;
+
+/// The directory of one balancer, and the name of its main file.
+#[derive(Debug, Clone)]
+pub struct ConfigDirectory {
+    path: PathBuf,
+    config: &'static str,
+}
+
+/// The contents of files at one time, to go back to.
+#[derive(Debug)]
+pub struct Snapshot(BTreeMap<String, Option<Vec<u8>>>);
+
+impl ConfigDirectory {
+    /// Takes a path whose characters can stand in a configuration, short enough for the sockets in it.
+    ///
+    /// # Errors
+    /// `Invalid` naming the rule.
+    pub fn new(path: PathBuf, config: &'static str) -> Result<Self> {
+        let text = path.to_str().unwrap_or_default();
+        AbsolutePath::new(text).map_err(|e| Error::invalid("directory", e.to_string()))?;
+        match text.len() > MOST_PATH {
+            true => Err(Error::invalid(
+                "directory",
+                format!(
+                    "{text:?} has {} bytes and must have at most {MOST_PATH}: the paths of unix sockets are short",
+                    text.len()
+                ),
+            )),
+            false => Ok(Self { path, config }),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The main file.
+    pub fn config(&self) -> PathBuf {
+        self.path.join(self.config)
+    }
+
+    /// Where files are checked.
+    pub fn stage_path(&self) -> PathBuf {
+        self.path.join(STAGE)
+    }
+
+    /// The main file to check.
+    pub fn staged_config(&self) -> PathBuf {
+        self.stage_path().join(self.config)
+    }
+
+    /// The main file's text; `None`: there is none.
+    ///
+    /// # Errors
+    /// `Unavailable` when it cannot be read.
+    pub fn read_config(&self) -> Result<Option<String>> {
+        match fs::read_to_string(self.config()) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(failed("cannot be read", &self.config(), e)),
+        }
+    }
+
+    /// Writes all files where they can be checked without touching those in force.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file.
+    pub fn stage<'a>(&self, files: impl Iterator<Item = (String, &'a [u8])>) -> Result<()> {
+        let stage = self.stage_path();
+        absent_is_fine(fs::remove_dir_all(&stage))
+            .map_err(|e| failed("cannot be removed", &stage, e))?;
+        self.make(&stage, 0o755)?;
+        for (name, bytes) in files {
+            write(&stage.join(&name), bytes, mode(&name))?;
+        }
+        Ok(())
+    }
+
+    /// Moves the staged files in their places, in this order: the main file belongs last.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file.
+    pub fn promote(&self, names: impl Iterator<Item = String>) -> Result<()> {
+        for name in names {
+            rename(&self.path.join(STAGE).join(&name), &self.path.join(&name))?;
+        }
+        self.sync()
+    }
+
+    /// Replaces one file.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file; it is then as it was.
+    pub fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let beside = self.path.join(format!(".{name}.new"));
+        write(&beside, bytes, mode(name))?;
+        rename(&beside, &self.path.join(name))?;
+        self.sync()
+    }
+
+    /// Makes a directory, and those above it, if absent.
+    ///
+    /// # Errors
+    /// `Unavailable` naming it.
+    pub fn make(&self, path: &Path, mode: u32) -> Result<()> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .map_err(|e| failed("cannot be made", path, e))
+    }
+
+    /// Files as they are now.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file.
+    pub fn snapshot(&self, names: impl Iterator<Item = String>) -> Result<Snapshot> {
+        let read = |name: String| {
+            let path = self.path.join(&name);
+            match fs::read(&path) {
+                Ok(bytes) => Ok((name, Some(bytes))),
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok((name, None)),
+                Err(e) => Err(failed("cannot be read", &path, e)),
+            }
+        };
+        names.map(read).collect::<Result<_>>().map(Snapshot)
+    }
+
+    /// Puts files back as they were. One that was absent goes away again.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file.
+    pub fn restore(&self, snapshot: &Snapshot) -> Result<()> {
+        for (name, bytes) in &snapshot.0 {
+            match bytes {
+                Some(bytes) => self.replace(name, bytes)?,
+                None => self.remove(name)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what the configuration before had and this one has not.
+    pub fn tidy(&self, before: &BTreeSet<FileName>, now: &BTreeSet<FileName>) {
+        for name in before.difference(now) {
+            if let Err(error) = self.remove(name.as_str()) {
+                tracing::warn!(file = %name, %error, "stale file stays");
+            }
+        }
+    }
+
+    /// Those of the files that people may look at, and the main file: all but private keys.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file.
+    pub fn shown(
+        &self,
+        files: impl IntoIterator<Item = FileName>,
+    ) -> Result<BTreeMap<FileName, String>> {
+        let config = FileName::new(self.config)?;
+        let names = files.into_iter().filter(|n| !is_secret(n.as_str()));
+        let read = |name: FileName| {
+            let path = self.path.join(name.as_str());
+            match fs::read_to_string(&path) {
+                Ok(text) => Ok((name, text)),
+                Err(e) => Err(failed("cannot be read", &path, e)),
+            }
+        };
+        names.chain([config]).map(read).collect()
+    }
+
+    /// Removes these files, the main file, what was staged, and the directory if that leaves it empty.
+    ///
+    /// # Errors
+    /// `Unavailable` naming the file.
+    pub fn clear<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        names.chain([self.config]).try_for_each(|name| self.remove(name))?;
+        let stage = self.stage_path();
+        absent_is_fine(fs::remove_dir_all(&stage))
+            .map_err(|e| failed("cannot be removed", &stage, e))?;
+        // Not ours to remove while somebody else's files are in it.
+        let _ = fs::remove_dir(&self.path);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        absent_is_fine(fs::remove_file(&path)).map_err(|e| failed("cannot be removed", &path, e))
+    }
+
+    fn sync(&self) -> Result<()> {
+        File::open(&self.path)
+            .and_then(|dir| dir.sync_all())
+            .map_err(|e| failed("cannot be synchronised", &self.path, e))
+    }
+}
+
+/// Private keys are the owner's only.
+fn mode(name: &str) -> u32 {
+    if is_secret(name) { 0o600 } else { 0o644 }
+}
+
+fn is_secret(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "pem")
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let wrong = |e| failed("cannot be written", path, e);
+    absent_is_fine(fs::remove_file(path)).map_err(wrong)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(wrong)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| {
+        // A half-written one would keep what little room is left.
+        let _ = fs::remove_file(path);
+        wrong(e)
+    })
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|e| failed("cannot be put in place", to, e))
+}
+
+fn failed(what: &str, path: &Path, source: std::io::Error) -> Error {
+    let message = format!("{what}: {source}");
+    Error::new(Kind::Unavailable, "", path.display().to_string(), message).with_source(source)
+}
+
+fn absent_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(path: impl Into<PathBuf>) -> Result<ConfigDirectory> {
+        ConfigDirectory::new(path.into(), "main.cfg")
+    }
+
+    #[test]
+    fn a_path_too_long_for_sockets_is_refused_with_the_bound() {
+        let error = at(format!("/{}", "d".repeat(MOST_PATH))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("at most 75"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_could_end_its_line_is_refused() {
+        for path in ["relative", "/run/a b", "/run/a\nuser root", "/run/../etc"] {
+            assert!(at(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_put_back_as_they_were() {
+        let dir = tempfile::Builder::new().prefix("lb").tempdir_in("/tmp").unwrap();
+        let directory = at(dir.path()).unwrap();
+        directory.replace("a.map", b"one").unwrap();
+        let before = directory.snapshot(["a.map", "b.map"].map(str::to_owned).into_iter()).unwrap();
+        directory.replace("a.map", b"two").unwrap();
+        directory.replace("b.map", b"two").unwrap();
+        directory.restore(&before).unwrap();
+        assert_eq!(fs::read(dir.path().join("a.map")).unwrap(), b"one");
+        assert!(!dir.path().join("b.map").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+}

@@ -1,0 +1,139 @@
+//! Finding out what alone keeps a table from coming up.
+
+use std::path::Path;
+
+use lb_core::balancer::{Aside, quoted};
+use lb_core::{BackendName, SetAside};
+
+use super::compose::{CONFIG, Composed};
+
+/// Who is to blame for what a check wrote: parts to set aside with the reason.
+pub(crate) fn culprits(output: &str, composed: &Composed, staged: &Path) -> Aside {
+    let mut aside = Aside::new();
+    for line in output.lines().filter(|l| l.contains("[ALERT]")) {
+        let at = line_number(line, staged);
+        let reason = || match (line.split_once(" : "), at) {
+            (Some((_, text)), _) => text.replace(&staged.display().to_string(), CONFIG),
+            (None, _) => line.to_owned(),
+        };
+        if let Some(part) = blame(line, at, composed) {
+            aside.entry(part).or_insert_with(reason);
+        }
+    }
+    aside
+}
+
+fn blame(line: &str, at: Option<usize>, composed: &Composed) -> Option<SetAside> {
+    let by_line = at.and_then(|n| composed.backend_at(n)).cloned().map(SetAside::Backend);
+    let by_certificate = || {
+        let of = |(name, c): (&lb_core::FileName, &super::compose::Certificate)| {
+            line.contains(name.as_str()).then(|| SetAside::Backend(c.backend.clone()))
+        };
+        composed.certificates.iter().find_map(of)
+    };
+    let by_name = || {
+        quoted(line).find_map(|name| {
+            let name = BackendName::new(name).ok()?;
+            composed.servers.contains_key(&name).then_some(SetAside::Backend(name))
+        })
+    };
+    let by_frontend = || {
+        let in_words = |word: &str| crate::layout::listener_port(word);
+        let split = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+        line.split(split).find_map(in_words).map(SetAside::Listener)
+    };
+    by_line.or_else(by_certificate).or_else(by_name).or_else(by_frontend)
+}
+
+/// The number in `[FILE:NUMBER]`.
+fn line_number(line: &str, staged: &Path) -> Option<usize> {
+    let (_, rest) = line.split_once(&format!("{}:", staged.display()))?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use lb_core::{
+        AppName, Backend, CertificatePem, Listener, PathPrefix, Prefix, Protocol, RenderedConfig,
+        Route, RoutingTable,
+    };
+
+    use super::super::compose::GlobalSettings;
+    use super::super::limits::Resources;
+    use super::*;
+
+    fn backend(app: &str) -> BackendName {
+        BackendName::new(format!("{app}.web")).unwrap()
+    }
+
+    fn table() -> RoutingTable {
+        let mut table = RoutingTable::default();
+        for (app, protocol) in
+            [("a", Protocol::Http), ("b", Protocol::Http), ("raw", Protocol::Tcp)]
+        {
+            let new = Backend::new(AppName::new(app).unwrap(), protocol);
+            table.backends.insert(backend(app), Arc::new(new));
+        }
+        let route = |app: &str, path: &str| Route {
+            host: None,
+            path: PathPrefix::new(path).unwrap(),
+            prefix: Prefix::Kept,
+            backend: backend(app),
+        };
+        let pem = CertificatePem::new(include_str!("../../tests/data/shop.pem")).unwrap();
+        let routes = [route("a", "/a"), route("b", "/b")].into();
+        let certificates = [(backend("a"), pem)].into();
+        table.listeners.insert(443, Listener::Http { routes, certificates });
+        let routes = [route("a", "/a"), route("b", "/b")].into();
+        table.listeners.insert(80, Listener::Http { routes, certificates: BTreeMap::new() });
+        table.listeners.insert(9000, Listener::Tcp { backend: backend("raw"), certificate: None });
+        table
+    }
+
+    fn composed() -> Composed {
+        use lb_core::Fragment::{Servers, Text};
+        let text = |backend, text: &str| Text { backend, text: text.to_owned() };
+        let mut fragments = vec![text(None, "frontend listener_443\n    bind :443 ssl\n")];
+        for app in ["a", "b", "raw"] {
+            let head = format!("backend {}\n    balance leastconn\n", backend(app));
+            fragments.extend([text(Some(backend(app)), &head), Servers(backend(app))]);
+        }
+        let rendered = RenderedConfig { fragments, files: BTreeMap::new() };
+        let settings = GlobalSettings {
+            hard_stop_after: Duration::from_secs(60),
+            max_reloads: 8,
+            user: Vec::new(),
+        };
+        let limits = Resources::default().limits(0);
+        let dir = Path::new("/run/lb");
+        Composed::new(&table(), table().hash(), rendered, dir, &settings, limits).unwrap()
+    }
+
+    fn blamed(output: &str) -> Vec<SetAside> {
+        let staged = Path::new("/run/lb/next/haproxy.cfg");
+        culprits(output, &composed(), staged).into_keys().collect()
+    }
+
+    #[test]
+    fn a_line_a_certificate_a_name_or_a_frontend_tells_who_is_to_blame() {
+        let composed = composed();
+        let line = 2 + composed.text.lines().position(|l| l == "backend b.web").unwrap();
+        let alert = format!(
+            "[ALERT]    (1) : config : parsing [/run/lb/next/haproxy.cfg:{line}] : unknown keyword 'x'\n"
+        );
+        assert_eq!(blamed(&alert), [SetAside::Backend(backend("b"))]);
+        assert!(blamed(&alert.replace("ALERT", "WARNING")).is_empty());
+        let alert = "[ALERT] (1) : config : parsing [/run/lb/next/haproxy.cfg:2] : unable to load certificate from file '443.a.web.pem'.\n";
+        assert_eq!(blamed(alert), [SetAside::Backend(backend("a"))]);
+        let alert = "[ALERT] (1) : config : backend 'raw.web': something global to it\n";
+        assert_eq!(blamed(alert), [SetAside::Backend(backend("raw"))]);
+        let alert = "[ALERT] (1) : config : Proxy 'listener_443': no SSL certificate specified\n";
+        assert_eq!(blamed(alert), [SetAside::Listener(443)]);
+        assert!(blamed("[ALERT] (1) : config : Fatal errors found in configuration.\n").is_empty());
+    }
+}
