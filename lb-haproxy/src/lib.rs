@@ -62,17 +62,16 @@ mod control;
 mod error;
 pub mod layout;
 mod renderer;
-mod templates;
 
 pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, HaproxyBalancer, HaproxyBalancerBuilder, MAX_OLD_WORKERS,
     server_lines,
 };
+pub use lb_template::{
+    LOOP_STEPS, MAX_OUTPUT_BYTES, MAX_TEMPLATE_BRACKETS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_DEPTH,
+    MAX_TEMPLATE_STEPS, MAX_TEMPLATE_TAGS,
+};
 pub use renderer::{
     BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, HaproxyRenderer,
     HaproxyRendererBuilder, RATE_TABLE_SIZE, STREAMED_BODY_BYTES, STREAMED_HEADER_BYTES,
-};
-pub use templates::{
-    LOOP_STEPS, MAX_OUTPUT_BYTES, MAX_TEMPLATE_BRACKETS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_DEPTH,
-    MAX_TEMPLATE_STEPS, MAX_TEMPLATE_TAGS,
 };

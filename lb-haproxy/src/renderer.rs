@@ -15,14 +15,13 @@ use lb_core::{
     Backend, BackendName, ConfigRenderer, Error, Fragment, Listener, Protocol, RenderedConfig,
     Result, RoutingTable,
 };
+use lb_template::Bounded;
 
 use crate::layout;
-use crate::templates::Bounded;
 use bodies::Bodies;
 use maps::{Maps, maps};
 use sections::{defaults_sections, one_section};
-pub(crate) use view::BODY_FIELDS;
-use view::{DefaultsView, FrontendView};
+use view::{BODY_FIELDS, DefaultsView, FrontendView};
 pub use view::{RATE_TABLE_SIZE, STREAMED_BODY_BYTES, STREAMED_HEADER_BYTES};
 
 /// The built-in template of `defaults lb_http` and `defaults lb_tcp`.
@@ -116,12 +115,12 @@ impl HaproxyRendererBuilder {
     /// # Errors
     /// `Invalid` naming the template, what is wrong with it and what would be right.
     pub fn build(self) -> Result<HaproxyRenderer> {
-        let defaults = Bounded::new(&self.defaults)
+        let defaults = Bounded::new(&self.defaults, &[])
             .and_then(|template| template.render(&DefaultsView::new()))
             .and_then(|text| defaults_sections(&text).map(|()| ended(text)))
             .map_err(|e| e.about("defaults"))?;
-        let frontend = Bounded::new(&self.frontend).map_err(|e| e.about("frontend"))?;
-        let backend = Bounded::new(&self.backend).map_err(|e| e.about("backend"))?;
+        let frontend = Bounded::new(&self.frontend, &[]).map_err(|e| e.about("frontend"))?;
+        let backend = Bounded::new(&self.backend, &BODY_FIELDS).map_err(|e| e.about("backend"))?;
         let renderer = HaproxyRenderer { defaults, frontend, backend, bind: self.bind };
         renderer.render(&view::sample_table())?;
         Ok(renderer)

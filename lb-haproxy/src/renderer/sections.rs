@@ -1,11 +1,6 @@
 //! What a template wrote must be the section it was asked for, and nothing that reaches beyond it.
 
-use crate::templates::TemplateError;
-
-/// Stand-ins while backends that are alike share one rendering; no template and no value can hold them.
-pub(super) const NAME_MARK: &str = "\u{1}";
-pub(super) const APP_MARK: &str = "\u{2}";
-pub(super) const SERVERS_MARK: &str = "\u{3}";
+use lb_template::{APP_MARK, NAME_MARK, SERVERS_MARK, TemplateError};
 
 /// Longest line: HAProxy 2.6 takes longer ones, people do not.
 const MAX_LINE_BYTES: usize = 2000;

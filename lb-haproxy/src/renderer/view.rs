@@ -151,7 +151,7 @@ pub(super) struct BodyView<'a> {
 }
 
 /// Fields of [`BodyView`], for templates that must be told from those that look at names.
-pub(crate) const BODY_FIELDS: [&str; 12] = [
+pub(super) const BODY_FIELDS: [&str; 12] = [
     "tcp",
     "balance",
     "hash",

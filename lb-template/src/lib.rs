@@ -1,10 +1,13 @@
-//! Templates with limits: what a platform may replace, and how far a wrong one can go.
+#![forbid(unsafe_code)]
+//! lb-template: templates with limits: what a platform may replace, and how far a wrong one can go. For the
+//! renderers of lb; a platform meets it through them.
 //!
 //! Bounds are checked on the text before it is parsed (parsers recurse), on the parsed tree before it is
 //! used, and on the output while it is written. A template that passes ends in bounded time whatever the
 //! data: it can loop only over the data's own short lists.
 
 mod audit;
+mod marks;
 
 use std::io;
 
@@ -12,7 +15,8 @@ use handlebars::{Handlebars, RenderErrorReason, Template, no_escape};
 use lb_core::{Error, ErrorKind};
 use serde::Serialize;
 
-pub(crate) use audit::Use;
+pub use audit::Use;
+pub use marks::{APP_MARK, MarkedText, NAME_MARK, SERVERS_MARK};
 
 /// Longest template in bytes.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
@@ -31,43 +35,60 @@ pub const MAX_OUTPUT_BYTES: usize = 256 * 1024;
 
 /// What is wrong with a template or with what it wrote.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TemplateError {
+pub enum TemplateError {
+    /// Its length in bytes.
     #[error("must be at most {MAX_TEMPLATE_BYTES} bytes, not {0}")]
     TooLong(usize),
+    /// The line of a control character.
     #[error("must hold no control characters but line ends and tabs: one stands in line {0}")]
     Control(usize),
+    /// How many tags.
     #[error("must hold at most {MAX_TEMPLATE_TAGS} tags, not {0}")]
     TooManyTags(usize),
+    /// How many brackets.
     #[error("must hold at most {MAX_TEMPLATE_BRACKETS} of ( and [, not {0}")]
     TooManyBrackets(usize),
+    /// Why it does not parse.
     #[error("does not parse: {0}")]
     Parse(String),
+    /// What it uses.
     #[error("must not use {0}; allowed are if, unless, each, with, and, or, not, eq and ne")]
     NotAllowed(String),
+    /// Nested too deep.
     #[error("must nest at most {MAX_TEMPLATE_DEPTH} deep")]
     TooDeep,
+    /// Too many steps.
     #[error("must take at most {MAX_TEMPLATE_STEPS} steps: loops are nested too deep")]
     TooLongRunning,
+    /// Why it cannot be rendered.
     #[error("cannot be rendered: {0}")]
     Render(String),
+    /// Too long an output.
     #[error("must write at most {MAX_OUTPUT_BYTES} bytes")]
     TooMuchOutput,
+    /// A line of its output breaks a rule.
     #[error("line {line} of its output {rule}")]
-    Output { line: usize, rule: String },
+    Output {
+        /// Counted from 1.
+        line: usize,
+        /// What it must be.
+        rule: String,
+    },
+    /// Its output breaks a rule.
     #[error("its output {0}")]
     Whole(String),
 }
 
 impl TemplateError {
     /// The public error, naming which template.
-    pub(crate) fn about(self, template: &str) -> Error {
+    pub fn about(self, template: &str) -> Error {
         Error::new(ErrorKind::Invalid, "render", format!("{template} template"), self.to_string())
     }
 }
 
 /// A template that passed its bounds.
 #[derive(Debug, Clone)]
-pub(crate) struct Bounded {
+pub struct Bounded {
     registry: Handlebars<'static>,
     uses: Use,
 }
@@ -75,11 +96,15 @@ pub(crate) struct Bounded {
 const NAME: &str = "t";
 
 impl Bounded {
-    pub(crate) fn new(text: &str) -> Result<Self, TemplateError> {
+    /// Checks a template. `settings` are the fields that are no names, for [`uses`](Self::uses).
+    ///
+    /// # Errors
+    /// Which bound it breaks.
+    pub fn new(text: &str, settings: &[&str]) -> Result<Self, TemplateError> {
         check_text(text)?;
         let template =
             Template::compile(text).map_err(|e| TemplateError::Parse(shortened(&e.to_string())))?;
-        let uses = audit::audit(&template)?;
+        let uses = audit::audit(&template, settings)?;
         let mut registry = Handlebars::new();
         registry.set_strict_mode(true);
         registry.register_escape_fn(no_escape);
@@ -91,11 +116,15 @@ impl Bounded {
     }
 
     /// What the template looks at to decide something.
-    pub(crate) const fn uses(&self) -> Use {
+    pub const fn uses(&self) -> Use {
         self.uses
     }
 
-    pub(crate) fn render(&self, data: &impl Serialize) -> Result<String, TemplateError> {
+    /// Renders it.
+    ///
+    /// # Errors
+    /// Where a value is missing, or too much is written.
+    pub fn render(&self, data: &impl Serialize) -> Result<String, TemplateError> {
         let mut output = BoundedOutput(Vec::with_capacity(1024));
         match self.registry.render_to_write(NAME, data, &mut output) {
             Ok(()) => String::from_utf8(output.0).map_err(|e| TemplateError::Render(e.to_string())),

@@ -4,7 +4,6 @@ use handlebars::template::{DecoratorTemplate, HelperTemplate, Parameter, Templat
 use handlebars::{Path, Template};
 
 use super::{LOOP_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_STEPS, TemplateError};
-use crate::renderer::BODY_FIELDS;
 
 /// Helpers whose cost is a step.
 const HELPERS: [&str; 8] = ["if", "unless", "with", "and", "or", "not", "eq", "ne"];
@@ -13,7 +12,7 @@ const LOOP: &str = "each";
 
 /// What a template looks at to decide something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub enum Use {
     /// Settings only: names are written, never compared, so backends alike but in name come out alike.
     Settings,
     /// Possibly names too.
@@ -21,19 +20,20 @@ pub(crate) enum Use {
 }
 
 /// Checks a parsed template, and says what it looks at.
-pub(super) fn audit(template: &Template) -> Result<Use, TemplateError> {
-    let mut walk = Walk { uses: Use::Settings };
+pub(super) fn audit(template: &Template, settings: &[&str]) -> Result<Use, TemplateError> {
+    let mut walk = Walk { settings, uses: Use::Settings };
     match walk.template(template, 0)? {
         0..=MAX_TEMPLATE_STEPS => Ok(walk.uses),
         _ => Err(TemplateError::TooLongRunning),
     }
 }
 
-struct Walk {
+struct Walk<'s> {
+    settings: &'s [&'s str],
     uses: Use,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// The steps the template can take.
     fn template(&mut self, template: &Template, depth: usize) -> Result<usize, TemplateError> {
         if depth > MAX_TEMPLATE_DEPTH {
@@ -111,7 +111,7 @@ impl Walk {
         let first = path.trim_start_matches("../").trim_start_matches("@root/");
         let first = first.split(['.', '/']).next().unwrap_or_default();
         let climbs = path.trim_start_matches("../").contains("..");
-        if climbs || !BODY_FIELDS.contains(&first) {
+        if climbs || !self.settings.contains(&first) {
             self.uses = Use::Names;
         }
     }
