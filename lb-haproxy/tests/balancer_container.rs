@@ -6,12 +6,11 @@ mod balancer_support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balancer_support::app::Instance;
-use balancer_support::client::{Load, Mode, get};
-use balancer_support::{Table, backend_name, eventually, free_port, server_name};
 use lb_core::{Change, ClusterId, ContainerName, ContainerRuntime, ImageRef, LoadBalancer};
 use lb_docker::DockerRuntime;
 use lb_haproxy::HaproxyBalancer;
+use lb_test_support::client::{Load, Mode, get};
+use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name}: set by testbed/up"))

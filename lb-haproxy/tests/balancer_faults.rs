@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use balancer_support::app::Instance;
-use balancer_support::client::{Load, Mode, get};
 use balancer_support::renderer::PlainRenderer;
-use balancer_support::{Bench, Table, backend_name, eventually, free_port, haproxy, server_name};
+use balancer_support::{Bench, haproxy};
 use lb_core::{
     Change, ConfigRenderer, Error, ErrorKind, Fragment, LoadBalancer, RenderedConfig, Result,
     RoutingTable, SetAside,
 };
 use lb_haproxy::HaproxyBalancer;
+use lb_test_support::client::{Load, Mode, get};
+use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
 
 /// Writes a line HAProxy refuses in the backends of apps named `bad...`, and fails on those named `worse...`.
 #[derive(Debug, Default)]

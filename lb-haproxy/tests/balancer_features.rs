@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use balancer_support::app::Instance;
-use balancer_support::client::{Client, Load, Mode, get, get_with};
-use balancer_support::{Bench, Table, backend_name, eventually, free_port, server_name};
-use lb_core::{
-    Balance, CertificatePem, Change, CookieName, Listener, LoadBalancer, RoutingTable, Sticky,
-};
+use balancer_support::Bench;
+use lb_core::{Balance, Change, CookieName, LoadBalancer, Sticky};
 use lb_haproxy::HaproxyRenderer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use lb_test_support::client::{Client, Load, Mode, get, get_with};
+use lb_test_support::tls::{self, certificate_for};
+use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
 
 fn real() -> Bench {
     Bench::rendered_by(std::sync::Arc::new(HaproxyRenderer::new()))
@@ -199,63 +197,6 @@ async fn a_dead_server_loses_no_idempotent_request() {
     }
 }
 
-fn pem(name: &str) -> CertificatePem {
-    let path = format!("{}/tests/data/{name}.pem", env!("CARGO_MANIFEST_DIR"));
-    CertificatePem::new(std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-fn certify(mut table: RoutingTable, port: u16, app: &str, name: &str) -> RoutingTable {
-    let Some(Listener::Http { certificates, .. }) = table.listeners.get_mut(&port) else {
-        panic!("{port} is no HTTP listener");
-    };
-    certificates.insert(backend_name(app), pem(name));
-    table
-}
-
-/// The server's first answer to a TLS 1.2 hello, in which its certificate is readable (RFC 5246, 7.4).
-async fn certificate_for(port: u16, name: &str) -> String {
-    let extension = |kind: u16, body: &[u8]| {
-        let mut bytes = kind.to_be_bytes().to_vec();
-        bytes.extend((body.len() as u16).to_be_bytes());
-        bytes.extend(body);
-        bytes
-    };
-    let mut sni = ((name.len() + 3) as u16).to_be_bytes().to_vec();
-    sni.push(0);
-    sni.extend((name.len() as u16).to_be_bytes());
-    sni.extend(name.as_bytes());
-    let mut extensions = extension(0, &sni);
-    extensions.extend(extension(10, &[0, 4, 0, 23, 0, 29]));
-    extensions.extend(extension(11, &[1, 0]));
-    extensions.extend(extension(13, &[0, 6, 4, 3, 5, 3, 4, 1]));
-    let mut hello = vec![3, 3];
-    hello.extend([7; 32]);
-    hello.push(0);
-    hello.extend([0, 4, 0xc0, 0x2b, 0xc0, 0x2c, 1, 0]);
-    hello.extend((extensions.len() as u16).to_be_bytes());
-    hello.extend(extensions);
-    let mut record = vec![22, 3, 1];
-    record.extend((hello.len() as u16 + 4).to_be_bytes());
-    record.extend([1, 0]);
-    record.extend((hello.len() as u16).to_be_bytes());
-    record.extend(hello);
-    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    stream.write_all(&record).await.unwrap();
-    let mut answer = Vec::new();
-    let work = async {
-        // ServerHelloDone ends the server's flight.
-        while !answer.ends_with(&[14, 0, 0, 0]) {
-            let mut bytes = [0; 4096];
-            match stream.read(&mut bytes).await.unwrap() {
-                0 => break,
-                n => answer.extend_from_slice(&bytes[..n]),
-            }
-        }
-    };
-    let _ = tokio::time::timeout(Duration::from_secs(5), work).await;
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn certificates_are_chosen_by_name_and_renewed_without_a_reload() {
@@ -265,28 +206,24 @@ async fn certificates_are_chosen_by_name_and_renewed_without_a_reload() {
         .http(port, "/", "shop")
         .http(port, "/other", "other")
         .server("shop", "a", 1, a.address);
-    let table = certify(certify(plain.0.clone(), port, "shop", "a"), port, "other", "b");
-    bench.apply(&table).await;
+    let table = plain.certified(port, "shop", tls::A).certified(port, "other", tls::B);
+    bench.apply(&table.0).await;
     assert!(certificate_for(port, "a.test.example").await.contains("a.test.example"));
     assert!(certificate_for(port, "b.test.example").await.contains("b.test.example"));
     let files = bench.balancer.files().await.unwrap();
     assert!(files.values().all(|text| !text.contains("PRIVATE")), "no key is shown");
-    let renewed = certify(table.clone(), port, "shop", "a-renewed");
-    assert_eq!(bench.apply(&renewed).await, Change::Servers);
+    let renewed = table.clone().certified(port, "shop", tls::A_RENEWED);
+    assert_eq!(bench.apply(&renewed.0).await, Change::Servers);
     assert!(certificate_for(port, "a.test.example").await.contains("renewed.a.test"));
     assert_eq!(bench.reloads().await, 0);
     // By a new process, which cannot know what the worker has loaded.
     let second = bench.again_rendered_by(std::sync::Arc::new(HaproxyRenderer::new()));
-    assert_eq!(second.apply(&table).await.unwrap().change, Change::Servers);
+    assert_eq!(second.apply(&table.0).await.unwrap().change, Change::Servers);
     let shown = certificate_for(port, "a.test.example").await;
     assert!(!shown.contains("renewed"));
     // A broken certificate is its app's affair.
-    let text = pem("a").expose().replace("MI", "IM");
-    let mut spoilt = table.clone();
-    if let Some(Listener::Http { certificates, .. }) = spoilt.listeners.get_mut(&port) {
-        certificates.insert(backend_name("other"), CertificatePem::new(text).unwrap());
-    }
-    let applied = second.apply(&spoilt).await.unwrap();
+    let spoilt = table.certified(port, "other", &tls::A.replace("MI", "IM"));
+    let applied = second.apply(&spoilt.0).await.unwrap();
     assert_eq!(applied.set_aside.len(), 1, "{:?}", applied.set_aside);
     assert!(certificate_for(port, "a.test.example").await.contains("a.test.example"));
     assert_eq!(second.describe().await.unwrap().reloads, 1, "the other one left");

@@ -6,11 +6,13 @@ mod balancer_support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balancer_support::app::{Instance, Unreachable};
-use balancer_support::client::{Client, Load, Mode, Stream, get};
-use balancer_support::{Bench, Table, backend_name, eventually, free_port, server_name};
+use balancer_support::Bench;
 use lb_core::{Balance, Change, LoadBalancer, SetAside};
 use lb_haproxy::HaproxyRenderer;
+use lb_test_support::client::{Client, Load, Mode, Stream, get};
+use lb_test_support::{
+    Apps as Table, Instance, Unreachable, backend_name, eventually, free_port, server_name,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]

@@ -11,13 +11,14 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Table, check, text_of, write_all};
+use common::{check, text_of, write_all};
 use lb_core::{
     Balance, ByteSize, Check, ConfigRenderer, CookieName, HeaderName, HealthPath,
     Protocol::{Http, Tcp},
     RateLimit, RoutingTable, Sticky, Timeouts,
 };
 use lb_haproxy::HaproxyRenderer;
+use lb_test_support::Routes as Table;
 
 fn servers(network: u8, count: u8) -> Vec<SocketAddr> {
     (1..=count).map(|host| SocketAddr::from(([10, 0, network, host], 8080))).collect()

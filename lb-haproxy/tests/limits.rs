@@ -10,12 +10,7 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::Table;
-use common::live::{
-    App, Client, DEADLINE,
-    Manner::{Die, Echo, Upgrade},
-    Message, Proxy, ask, free_ports, get, local,
-};
+use common::Proxy;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,6 +18,12 @@ use lb_core::{
     Backend, Balance, ByteSize, CookieName,
     Protocol::{Http, Tcp},
     RateLimit, Sticky,
+};
+use lb_test_support::Routes as Table;
+use lb_test_support::live::{
+    App, Client, DEADLINE,
+    Manner::{Die, Echo, Upgrade},
+    Message, ask, free_ports, get, local,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

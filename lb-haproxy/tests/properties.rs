@@ -6,12 +6,13 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use common::{Table, text_of};
+use common::text_of;
 use lb_core::{
     Balance, ByteSize, Check, ConfigRenderer, CookieName, Fragment, HeaderName, HealthPath,
     Listener, Prefix, Protocol, RateLimit, RenderedConfig, Route, RoutingTable, Sticky,
 };
 use lb_haproxy::{HaproxyRenderer, layout};
+use lb_test_support::Routes as Table;
 use proptest::collection::{btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;

@@ -3,9 +3,10 @@
 
 mod common;
 
-use common::Table;
-use common::live::{App, Manner::Echo, Proxy, ask, free_ports, get};
+use common::Proxy;
 use lb_core::Protocol::Http;
+use lb_test_support::Routes as Table;
+use lb_test_support::live::{App, Manner::Echo, ask, free_ports, get};
 
 /// A table whose backends `NAME.web` each have one echo app; routes are added by the test.
 async fn apps(names: &[&'static str]) -> (Table, Vec<App>) {

@@ -5,12 +5,13 @@ mod common;
 
 use std::fmt::Write as _;
 
-use common::{Table, text_of};
+use common::text_of;
 use lb_core::{ConfigRenderer, ErrorKind, Protocol::Http};
 use lb_haproxy::{
     BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, HaproxyRenderer, MAX_OUTPUT_BYTES,
     MAX_TEMPLATE_BYTES,
 };
+use lb_test_support::Routes as Table;
 
 const MINIMAL: &str =
     "backend {{name}} from {{#if tcp}}lb_tcp{{else}}lb_http{{/if}}\n{{servers}}\n";

@@ -98,7 +98,8 @@ mod tests {
             }
             backend.servers.insert(ServerName::new(format!("s{id}")).unwrap(), server);
         }
-        let pem = CertificatePem::new(include_str!("../../tests/data/shop.pem")).unwrap();
+        let pem =
+            CertificatePem::new(include_str!("../../../testbed/support/data/shop.pem")).unwrap();
         let certificates = [(name.clone(), pem)].into();
         let listener = Listener::Http { routes: [].into(), certificates };
         RoutingTable {
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(composed(&more, 3).mark, mark);
         assert_eq!(composed(&table(), 30_000).mark, mark);
         let mut renewed = table();
-        let pem = CertificatePem::new(include_str!("../../tests/data/a.pem")).unwrap();
+        let pem = CertificatePem::new(include_str!("../../../testbed/support/data/a.pem")).unwrap();
         let Some(Listener::Http { certificates, .. }) = renewed.listeners.get_mut(&443) else {
             panic!("an HTTP listener");
         };

@@ -1,24 +1,14 @@
-//! What the balancer's tests share: a real HAProxy as a process, small servers behind it, and clients that
-//! never try again.
+//! What the balancer's tests share: a real HAProxy as a process.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod app;
-pub mod client;
 pub mod renderer;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lb_core::{
-    AppName, Backend, BackendName, Change, Listener, LoadBalancer, PathPrefix, Prefix, Protocol,
-    Route, RoutingTable, Server, ServerName, Traffic,
-};
+use lb_core::{Change, LoadBalancer, RoutingTable, Traffic};
 use lb_haproxy::HaproxyBalancer;
 use tempfile::TempDir;
 
@@ -117,100 +107,4 @@ fn say(socket: &Path, command: &str) -> std::io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     Ok(text)
-}
-
-/// A port nobody listens on, outside the range the kernel takes client ports from.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 21_000 + (std::process::id() % 400) as u16 * 20;
-    loop {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
-            return port;
-        }
-    }
-}
-
-pub fn backend_name(app: &str) -> BackendName {
-    BackendName::new(format!("{app}.web")).unwrap()
-}
-
-pub fn server_name(name: &str) -> ServerName {
-    ServerName::new(name).unwrap()
-}
-
-/// A table with HTTP apps by path and TCP apps by port.
-#[derive(Clone)]
-pub struct Table(pub RoutingTable);
-
-impl Table {
-    pub fn new() -> Self {
-        Self(RoutingTable::default())
-    }
-
-    /// An HTTP app below a path.
-    pub fn http(mut self, port: u16, path: &str, app: &str) -> Self {
-        let name = backend_name(app);
-        let listener = self.0.listeners.entry(port).or_insert_with(|| Listener::Http {
-            routes: BTreeSet::default(),
-            certificates: BTreeMap::default(),
-        });
-        let Listener::Http { routes, .. } = listener else { panic!("{port} is a TCP port") };
-        routes.insert(Route {
-            host: None,
-            path: PathPrefix::new(path).unwrap(),
-            prefix: Prefix::Kept,
-            backend: name.clone(),
-        });
-        let mut backend = Backend::new(AppName::new(app).unwrap(), Protocol::Http);
-        backend.health.interval = Duration::from_millis(500);
-        self.0.backends.insert(name, Arc::new(backend));
-        self
-    }
-
-    pub fn tcp(mut self, port: u16, app: &str) -> Self {
-        let backend = backend_name(app);
-        let listener = Listener::Tcp { backend: backend.clone(), certificate: None };
-        self.0.listeners.insert(port, listener);
-        let new = Backend::new(AppName::new(app).unwrap(), Protocol::Tcp);
-        self.0.backends.insert(backend, Arc::new(new));
-        self
-    }
-
-    pub fn server(mut self, app: &str, name: &str, id: u32, address: SocketAddr) -> Self {
-        self.change(app, |b| {
-            b.servers.insert(server_name(name), Server::new(NonZeroU32::new(id).unwrap(), address));
-        });
-        self
-    }
-
-    pub fn change(&mut self, app: &str, change: impl FnOnce(&mut Backend)) {
-        change(Arc::make_mut(self.0.backends.get_mut(&backend_name(app)).unwrap()));
-    }
-
-    pub fn with(mut self, app: &str, change: impl FnOnce(&mut Backend)) -> Self {
-        self.change(app, change);
-        self
-    }
-
-    pub fn without(mut self, app: &str, server: &str) -> Self {
-        self.change(app, |b| drop(b.servers.remove(&server_name(server))));
-        self
-    }
-
-    pub fn draining(mut self, app: &str, server: &str) -> Self {
-        self.change(app, |b| {
-            b.servers.get_mut(&server_name(server)).unwrap().state = lb_core::ServerState::Draining;
-        });
-        self
-    }
-}
-
-/// Looks until it holds; fails with `what` after 10 s.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds().await {
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }

@@ -76,11 +76,11 @@ fn frontend(port: u16, listener: &Listener) -> String {
 fn body(name: &lb_core::BackendName, backend: &lb_core::Backend) -> String {
     let mode = if backend.protocol == Protocol::Http { "http" } else { "tcp" };
     let balance = match &backend.balance {
+        Balance::RoundRobin | Balance::HeaderHash(_) => "roundrobin",
         Balance::LeastConnections => "leastconn",
         Balance::RandomTwo => "random(2)",
         Balance::SourceHash => "source\n    hash-type consistent",
         Balance::UriHash => "uri\n    hash-type consistent",
-        Balance::RoundRobin | Balance::HeaderHash(_) => "roundrobin",
     };
     let mut text = format!("backend {name}\n    mode {mode}\n    balance {balance}\n");
     if let Some(sticky) = &backend.sticky {

@@ -1,105 +1,16 @@
-//! Tables written shortly, and configurations put together as a balancer would.
+//! Configurations put together as a balancer would, and a real HAProxy that runs them.
 #![allow(dead_code, unreachable_pub)] // each test program uses its part
 
-pub mod live;
-
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::process::{Child, Command, Stdio};
 
-use lb_core::{
-    AppName, Backend, BackendName, CertificatePem, DomainName, Fragment, Listener, PathPrefix,
-    Prefix, Protocol, RenderedConfig, Route, RoutingTable, Server, ServerName,
-};
-use lb_haproxy::{layout, server_lines};
-
-/// A self-signed certificate for `shop.example.org` and `*.shop.example.org`.
-pub const CERTIFICATE: &str = include_str!("../data/shop.pem");
-
-pub fn backend_name(text: &str) -> BackendName {
-    BackendName::new(text).unwrap()
-}
-
-/// A routing table in the making.
-#[derive(Debug, Clone, Default)]
-pub struct Table(pub RoutingTable);
-
-impl Table {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// A backend `app.port` with servers at these addresses.
-    pub fn backend(self, name: &str, protocol: Protocol, servers: &[SocketAddr]) -> Self {
-        self.backend_with(name, protocol, servers, |_| {})
-    }
-
-    pub fn backend_with(
-        mut self,
-        name: &str,
-        protocol: Protocol,
-        servers: &[SocketAddr],
-        change: impl FnOnce(&mut Backend),
-    ) -> Self {
-        let app = AppName::new(name.split('.').next().unwrap()).unwrap();
-        let mut backend = Backend::new(app, protocol);
-        for (id, address) in (1..).zip(servers) {
-            let server = Server::new(NonZeroU32::new(id).unwrap(), *address);
-            backend.servers.insert(ServerName::new(format!("s{id}")).unwrap(), server);
-        }
-        change(&mut backend);
-        self.0.backends.insert(backend_name(name), Arc::new(backend));
-        self
-    }
-
-    /// A route: `host/path` (host empty: any) with the prefix kept.
-    pub fn route(self, port: u16, at: &str, backend: &str) -> Self {
-        self.route_with(port, at, Prefix::Kept, backend)
-    }
-
-    pub fn strip(self, port: u16, at: &str, backend: &str) -> Self {
-        self.route_with(port, at, Prefix::Stripped, backend)
-    }
-
-    fn route_with(mut self, port: u16, at: &str, prefix: Prefix, backend: &str) -> Self {
-        let cut = at.find('/').unwrap();
-        let host = (cut > 0).then(|| DomainName::new(&at[..cut]).unwrap());
-        let path = PathPrefix::new(&at[cut..]).unwrap();
-        let route = Route { host, path, prefix, backend: backend_name(backend) };
-        self.routes(port).insert(route);
-        self
-    }
-
-    fn routes(&mut self, port: u16) -> &mut BTreeSet<Route> {
-        let empty = || Listener::Http { routes: BTreeSet::new(), certificates: BTreeMap::new() };
-        match self.0.listeners.entry(port).or_insert_with(empty) {
-            Listener::Http { routes, .. } => routes,
-            Listener::Tcp { .. } => panic!("port {port} carries a byte stream"),
-        }
-    }
-
-    /// TLS on an HTTP or TCP listener that is there already.
-    pub fn tls(mut self, port: u16, owner: &str) -> Self {
-        let pem = CertificatePem::new(CERTIFICATE).unwrap();
-        match self.0.listeners.get_mut(&port).unwrap() {
-            Listener::Http { certificates, .. } => {
-                certificates.insert(backend_name(owner), pem);
-            }
-            Listener::Tcp { certificate, .. } => *certificate = Some(pem),
-        }
-        self
-    }
-
-    pub fn tcp(mut self, port: u16, backend: &str) -> Self {
-        let listener = Listener::Tcp { backend: backend_name(backend), certificate: None };
-        self.0.listeners.insert(port, listener);
-        self
-    }
-}
+use lb_core::{ConfigRenderer, Fragment, Listener, RenderedConfig, RoutingTable};
+use lb_haproxy::{HaproxyRenderer, layout, server_lines};
+use lb_test_support::live::{accepting, local};
+use lb_test_support::tls;
+use tempfile::TempDir;
 
 /// The renderer's text with server lines, as golden files hold it.
 pub fn text_of(table: &RoutingTable, config: &RenderedConfig) -> String {
@@ -121,7 +32,7 @@ pub fn write_all(directory: &Path, table: &RoutingTable, config: &RenderedConfig
     for (name, text) in &config.files {
         std::fs::write(at(name.as_str()), text).unwrap();
     }
-    std::fs::write(at("shop.pem"), CERTIFICATE).unwrap();
+    std::fs::write(at("shop.pem"), tls::SHOP).unwrap();
     for (port, listener) in &table.listeners {
         let tls = match listener {
             Listener::Http { certificates, .. } => !certificates.is_empty(),
@@ -156,5 +67,45 @@ pub fn check(path: &Path) -> Result<(), String> {
     match output.status.success() && !said.contains("[WARNING]") && !said.contains("[ALERT]") {
         true => Ok(()),
         false => Err(said),
+    }
+}
+
+/// A running HAProxy; ended when dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Proxy {
+    /// Renders the table, has HAProxy check it, runs it, and waits until it accepts.
+    pub async fn start(table: &RoutingTable) -> Self {
+        let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let renderer = HaproxyRenderer::builder().bind_address(bind).build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = write_all(directory.path(), table, &renderer.render(table).unwrap());
+        check(&path).unwrap_or_else(|said| panic!("{said}"));
+        let proxy = Self { process: spawn(&path), _directory: directory };
+        for port in table.listeners.keys() {
+            accepting(local(*port)).await;
+        }
+        proxy
+    }
+}
+
+fn spawn(path: &Path) -> Child {
+    Command::new(haproxy())
+        .args(["-db", "-f"])
+        .arg(path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }

@@ -140,17 +140,12 @@ impl Load {
     /// Waits for so many further requests.
     pub async fn more(&self, requests: u64) {
         let goal = self.sent() + requests;
-        super::eventually("more requests", async || self.sent() >= goal).await;
+        crate::eventually("more requests", async || self.sent() >= goal).await;
     }
 
     /// Ends it: how many requests there were. Panics if one failed.
     pub async fn finish(self) -> u64 {
-        self.stop.store(true, Ordering::Relaxed);
-        for task in self.tasks {
-            task.await.unwrap();
-        }
-        let failures = self.failures.lock().unwrap();
-        let sent = self.sent.load(Ordering::Relaxed);
+        let (sent, failures) = self.end().await;
         assert!(
             failures.is_empty(),
             "{} of {sent} failed: {:?}",
@@ -158,6 +153,16 @@ impl Load {
             &failures[..failures.len().min(5)]
         );
         sent
+    }
+
+    /// Ends it: how many requests there were, and those that failed, in words.
+    pub async fn end(self) -> (u64, Vec<String>) {
+        self.stop.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.unwrap();
+        }
+        let failures = self.failures.lock().unwrap().clone();
+        (self.sent.load(Ordering::Relaxed), failures)
     }
 }
 

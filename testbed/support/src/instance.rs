@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-/// An instance: HTTP with `/slow-MILLISECONDS` and websocket upgrades, or an echo of bytes.
+/// An instance, which dies when dropped: HTTP with `/slow-MILLISECONDS` and websocket upgrades, or an echo of bytes.
 pub struct Instance {
     pub address: SocketAddr,
     pub connections: Arc<AtomicU64>,
@@ -42,14 +42,17 @@ impl Instance {
         let (connections, requests) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (opened, asked, name) = (connections.clone(), requests.clone(), name.to_owned());
         let task = tokio::spawn(async move {
+            // Dropped with this task, and all connections with it.
+            let mut connections = JoinSet::new();
             loop {
                 let Ok((stream, _)) = listener.accept().await else { continue };
                 let _ = stream.set_nodelay(true);
                 opened.fetch_add(1, Ordering::Relaxed);
+                while connections.try_join_next().is_some() {}
                 match speaks {
-                    Speaks::Http => drop(tokio::spawn(http(stream, name.clone(), asked.clone()))),
-                    Speaks::Echo => drop(tokio::spawn(echo(stream))),
-                }
+                    Speaks::Http => connections.spawn(http(stream, name.clone(), asked.clone())),
+                    Speaks::Echo => connections.spawn(echo(stream)),
+                };
             }
         });
         Self { address, connections, requests, task }

@@ -1,19 +1,12 @@
-//! A real HAProxy on loopback, small apps behind it, and a client that sees every byte.
+//! Small apps on loopback and a client, both of which see every byte.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lb_core::{ConfigRenderer, RoutingTable};
-use lb_haproxy::HaproxyRenderer;
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-
-use super::{check, haproxy, write_all};
 
 /// How long anything here may take.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -29,47 +22,8 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// A running HAProxy; ended when dropped.
-#[derive(Debug)]
-pub struct Proxy {
-    process: Child,
-    _directory: TempDir,
-}
-
-impl Proxy {
-    /// Renders the table, has HAProxy check it, runs it, and waits until it accepts.
-    pub async fn start(table: &RoutingTable) -> Self {
-        let bind = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let renderer = HaproxyRenderer::builder().bind_address(bind).build().unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let path = write_all(directory.path(), table, &renderer.render(table).unwrap());
-        check(&path).unwrap_or_else(|said| panic!("{said}"));
-        let proxy = Self { process: spawn(&path), _directory: directory };
-        for port in table.listeners.keys() {
-            accepting(local(*port)).await;
-        }
-        proxy
-    }
-}
-
-fn spawn(path: &Path) -> Child {
-    Command::new(haproxy())
-        .args(["-db", "-f"])
-        .arg(path)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-async fn accepting(address: SocketAddr) {
+/// Waits until somebody accepts there.
+pub async fn accepting(address: SocketAddr) {
     let end = Instant::now() + DEADLINE;
     while TcpStream::connect(address).await.is_err() {
         assert!(Instant::now() < end, "{address} does not accept");

@@ -1,0 +1,60 @@
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
+#![allow(missing_docs, missing_debug_implementations, reason = "helpers of tests")]
+//! What the tests of several balancers share: small apps, clients that never try again, and tables written
+//! shortly.
+//!
+//! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
+//! apps by port, [`Routes`] tables with host names and paths.
+
+mod apps;
+pub mod client;
+mod instance;
+pub mod live;
+mod routes;
+pub mod tls;
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use lb_core::{BackendName, ServerName};
+
+pub use apps::Apps;
+pub use instance::{Instance, Unreachable};
+pub use routes::Routes;
+
+/// A port nobody listens on, outside the range the kernel takes client ports from.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 21_000 + (std::process::id() % 400) as u16 * 20;
+    loop {
+        let port = start + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The backend of an app in [`Apps`].
+pub fn backend_name(app: &str) -> BackendName {
+    BackendName::new(format!("{app}.web")).unwrap()
+}
+
+pub fn server_name(name: &str) -> ServerName {
+    ServerName::new(name).unwrap()
+}
+
+/// Looks until it holds; fails with `what` after 10 s.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A variable that `testbed/up` sets.
+pub fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name}: set by testbed/up"))
+}
