@@ -86,8 +86,28 @@ pub struct BalancerInfo {
     pub version: String,
     /// Whether servers come and go without a reload.
     pub servers_without_reload: bool,
+    /// How they do.
+    #[serde(default)]
+    pub membership: Membership,
     /// Reloads since this value was made.
     pub reloads: u64,
+}
+
+/// How servers come and go, and what that costs clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Membership {
+    /// In the running balancer: no request is lost.
+    #[default]
+    RunTime,
+    /// HTTP servers in the running balancer, TCP servers by a reload.
+    RunTimeHttp,
+    /// By a reload that leaves idle connections of clients open for a while.
+    GentleReload,
+    /// By a reload, which may close a keep-alive connection just as the client uses it: at most once for each
+    /// connection and reload. No new connection fails.
+    Reload,
 }
 
 /// What `apply` did.

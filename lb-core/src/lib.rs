@@ -52,7 +52,8 @@ mod store;
 mod time;
 
 pub use balancer::{
-    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, ServerTraffic, SetAside, Traffic,
+    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, Membership, ServerTraffic,
+    SetAside, Traffic,
 };
 pub use config::{ConfigRenderer, Fragment, RenderedConfig};
 pub use error::{Error, ErrorKind, Result};

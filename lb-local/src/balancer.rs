@@ -25,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lb_core::{
     Applied, BalancerInfo, Change, Error, ErrorKind, FileName, Keyed, Listener, LoadBalancer,
-    Result, RoutingTable, SetAside, Traffic,
+    Membership, Result, RoutingTable, SetAside, Traffic,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -108,6 +108,7 @@ impl LoadBalancer for LocalBalancer {
             name: "local".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             servers_without_reload: true,
+            membership: Membership::RunTime,
             reloads: 0,
         })
     }

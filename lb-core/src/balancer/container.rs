@@ -38,14 +38,19 @@ pub struct BalancerContainer {
 }
 
 impl BalancerContainer {
-    /// Runs a command of the image to its end, away from the network and without any capability.
+    /// Runs a command of the image to its end, away from the network and with no other capabilities.
     ///
     /// # Errors
     /// The engine's; `Unavailable` when not the command but the engine or a signal ended it.
-    pub async fn run_to_end(&self, command: Vec<String>, deadline: Duration) -> Result<Exit> {
+    pub async fn run_to_end(
+        &self,
+        command: Vec<String>,
+        capabilities: impl IntoIterator<Item = Capability>,
+        deadline: Duration,
+    ) -> Result<Exit> {
         let name = ContainerName::new(format!("{}.check", self.name))?;
         let mut spec = self.spec(name, Role::Checker, command)?;
-        spec.privileges.capabilities = Some(BTreeSet::new());
+        spec.privileges.capabilities = Some(capabilities.into_iter().collect());
         let exit = match self.runtime.run_to_end(&spec, deadline).await {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 self.ensure_image().await?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind as Kind, Result};
@@ -125,6 +125,25 @@ impl ConfigDirectory {
             .mode(mode)
             .create(path)
             .map_err(|e| failed("cannot be made", path, e))
+    }
+
+    /// Adds permissions to those a path has.
+    ///
+    /// # Errors
+    /// `Unavailable` naming it.
+    pub fn allow(&self, path: &Path, mode: u32) -> Result<()> {
+        let wrong = |e| failed("cannot be opened to others", path, e);
+        let mut permissions = fs::metadata(path).map_err(wrong)?.permissions();
+        permissions.set_mode(permissions.mode() | mode);
+        fs::set_permissions(path, permissions).map_err(wrong)
+    }
+
+    /// Gives a path to another user.
+    ///
+    /// # Errors
+    /// `Unavailable` naming it.
+    pub fn give(&self, path: &Path, uid: u32, gid: u32) -> Result<()> {
+        chown(path, Some(uid), Some(gid)).map_err(|e| failed("cannot be given away", path, e))
     }
 
     /// Files as they are now.

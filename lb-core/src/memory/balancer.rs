@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::{Faults, Op, lock};
 use crate::balancer::{
-    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, SetAside, Traffic,
+    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, Membership, SetAside, Traffic,
 };
 use crate::error::Result;
 use crate::keyed::Keyed;
@@ -207,6 +207,7 @@ impl LoadBalancer for MemoryBalancer {
                 name: "memory".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 servers_without_reload: true,
+                membership: Membership::RunTime,
                 reloads: self.reloads(),
             })
         };

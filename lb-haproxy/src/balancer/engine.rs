@@ -9,7 +9,9 @@ use lb_core::balancer::{
     Aside, ConfigDirectory, Held, Owner, Refused, TableEngine, Totals, Turn, named_by, reasons,
     reduced,
 };
-use lb_core::{Applied, BalancerInfo, Change, ConfigRenderer, FileName, RoutingTable, TableHash};
+use lb_core::{
+    Applied, BalancerInfo, Change, ConfigRenderer, FileName, Membership, RoutingTable, TableHash,
+};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
@@ -141,6 +143,7 @@ impl Engine {
             name: "haproxy".to_owned(),
             version,
             servers_without_reload: true,
+            membership: Membership::RunTime,
             reloads: self.reloads,
         })
     }

@@ -25,7 +25,7 @@ impl Launch for InContainer {
     async fn check(&self, config: &Path) -> Result<Checked, Failure> {
         let config = config.display().to_string();
         let command = vec!["haproxy".to_owned(), "-c".to_owned(), "-f".to_owned(), config];
-        match self.0.run_to_end(command, CHECK_DEADLINE).await {
+        match self.0.run_to_end(command, [], CHECK_DEADLINE).await {
             Ok(exit) => Ok(exit.into()),
             Err(e) if e.kind() == ErrorKind::Unavailable && e.operation().is_empty() => {
                 Err(unchecked(&e))
