@@ -3,6 +3,9 @@
 # Each carries a label with the hash of what it was made of, and is made again only when that changes.
 
 HAPROXY_VERSION=$(haproxy -v 2>/dev/null | sed -nE '1s/.*version ([0-9]+\.[0-9]+).*/\1/p' || true)
+NGINX_VERSION=$(nginx -v 2>&1 | sed -nE 's,.*nginx/([0-9]+\.[0-9]+).*,\1,p' || true)
+# shellcheck disable=SC2034
+NGINX_IMAGE=lb-testbed/nginx:${NGINX_VERSION:-unknown}
 # shellcheck disable=SC2034
 HAPROXY_IMAGE=lb-testbed/haproxy:${HAPROXY_VERSION:-unknown} BUSYBOX_IMAGE=lb-testbed/busybox:1
 APP_IMAGE=lb-testbed/demo-app:1 APP_IMAGE_2=lb-testbed/demo-app:2
@@ -15,6 +18,7 @@ make_images() {
     rm -rf "$work"
     stage_busybox "$work/busybox"
     stage_haproxy "$work/haproxy"
+    stage_nginx "$work/nginx"
     mkdir -p "$work/app"
     cp "$app" "$work/app/demo-app"
 
@@ -23,6 +27,8 @@ make_images() {
     make_image "$work/haproxy" "$HAPROXY_IMAGE" 'USER haproxy' 'WORKDIR /var/lib/haproxy' \
         'STOPSIGNAL SIGUSR1' 'ENTRYPOINT ["docker-entrypoint.sh"]' \
         'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]'
+    make_image "$work/nginx" "$NGINX_IMAGE" 'STOPSIGNAL SIGQUIT' 'ENTRYPOINT ["docker-entrypoint.sh"]' \
+        'CMD ["nginx", "-g", "daemon off;"]'
     make_image "$work/app" "$APP_IMAGE" 'ENV VERSION=1' 'EXPOSE 8080' 'ENTRYPOINT ["/demo-app"]'
     make_image "$work/app" "$APP_IMAGE_2" 'ENV VERSION=2' 'EXPOSE 8080' 'ENTRYPOINT ["/demo-app"]'
     rm -rf "$work"
@@ -42,10 +48,15 @@ build_app() { # static, so that it runs in an image that holds nothing else
 }
 
 copy_program() { # copy_program PROGRAM FOLDER: the program and what it is linked to
-    local program library
+    local program
     program=$(readlink -f "$(command -v "$1")")
     install -D "$program" "$2/usr/local/bin/$1"
-    { ldd "$program" 2>/dev/null || true; } | sed -nE 's,^[^/]*(/[^ ]+).*,\1,p' | while read -r library; do
+    copy_libraries "$program" "$2"
+}
+
+copy_libraries() { # copy_libraries PROGRAM-OR-MODULE FOLDER: what it is linked to
+    local library
+    { ldd "$1" 2>/dev/null || true; } | sed -nE 's,^[^/]*(/[^ ]+).*,\1,p' | while read -r library; do
         install -D "$(readlink -f "$library")" "$2$library"
     done
 }
@@ -74,6 +85,23 @@ END
     chmod 755 "$1/usr/local/bin/docker-entrypoint.sh"
 }
 
+stage_nginx() { # with the modules of Debian's packages, and what Lua's needs of LuaJIT's own library
+    local module
+    stage_busybox "$1"
+    copy_program nginx "$1"
+    for module in ndk_http_module ngx_http_lua_module ngx_stream_module; do
+        install -D "$NGINX_MODULES/$module.so" "$1$NGINX_MODULES/$module.so"
+        copy_libraries "$NGINX_MODULES/$module.so" "$1"
+    done
+    mkdir -p "$1/usr/share/lua/5.1" "$1/var/log/nginx" "$1/var/lib/nginx" "$1/var/cache/nginx" "$1/run" "$1/etc/nginx"
+    cp -r /usr/share/lua/5.1/resty /usr/share/lua/5.1/ngx "$1/usr/share/lua/5.1/"
+    echo 'nginx:x:101:101::/nonexistent:/bin/false' >>"$1/etc/passwd"
+    printf 'root:x:0:\nnginx:x:101:\n' >"$1/etc/group"
+    printf 'events { }\nhttp { server { listen 80; } }\n' >"$1/etc/nginx/nginx.conf"
+    printf '#!/bin/sh\nexec "$@"\n' >"$1/usr/local/bin/docker-entrypoint.sh"
+    chmod 755 "$1/usr/local/bin/docker-entrypoint.sh"
+}
+
 make_image() { # make_image FOLDER NAME instruction...
     local folder=$1 name=$2 hash file
     shift 2
@@ -98,7 +126,7 @@ copy_images() { # from h1 to the others
     local host image stale
     for host in "${HOSTS[@]:1}"; do
         stale=()
-        for image in "$HAPROXY_IMAGE" "$APP_IMAGE" "$APP_IMAGE_2" "$BUSYBOX_IMAGE"; do
+        for image in "$HAPROXY_IMAGE" "$NGINX_IMAGE" "$APP_IMAGE" "$APP_IMAGE_2" "$BUSYBOX_IMAGE"; do
             [[ $(image_hash "$host" "$image") == "$(image_hash h1 "$image")" ]] || stale+=("$image")
         done
         ((${#stale[@]})) || continue

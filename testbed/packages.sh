@@ -1,16 +1,19 @@
 # shellcheck shell=bash
 # Installs what is missing on Debian and Ubuntu, and lets none of it start or enable a service.
 
-# command:package, asked for by command, so that another vendor's engine counts as present.
+# command:package, asked for by command, so that another vendor's engine counts as present; a module is asked
+# for by its file.
+NGINX_MODULES=/usr/lib/nginx/modules
 NEEDED=(dockerd:docker.io containerd:containerd runc:runc docker:docker.io docker-registry:docker-registry
-    haproxy:haproxy busybox:busybox-static ip:iproute2 iptables:iptables nsenter:util-linux
-    curl:curl setpriv:util-linux ldd:libc-bin)
+    haproxy:haproxy nginx:nginx "$NGINX_MODULES/ngx_http_lua_module.so:libnginx-mod-http-lua"
+    "$NGINX_MODULES/ngx_stream_module.so:libnginx-mod-stream" busybox:busybox-static ip:iproute2
+    iptables:iptables nsenter:util-linux curl:curl setpriv:util-linux ldd:libc-bin)
 POLICY=/usr/sbin/policy-rc.d
 
 missing_packages() {
     local pair
     for pair in "${NEEDED[@]}"; do
-        command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+        [[ $pair == /* && -e ${pair%%:*} ]] || command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
     done | sort -u
 }
 
