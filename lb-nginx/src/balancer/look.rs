@@ -1,0 +1,107 @@
+//! Who answers, and whether it runs what is remembered.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::engine::{Engine, blocking};
+use super::filed::Filed;
+use crate::control::{Processes, Status};
+use crate::error::Failure;
+
+/// How long an NGINX that should run may take to come back by itself.
+const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);
+/// Time between two looks.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// The table in force, shown by the balancer itself.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    /// As in the files.
+    pub filed: Filed,
+    /// Whether Lua's servers are known to be the file's.
+    pub settled: bool,
+}
+
+/// What answers.
+#[derive(Debug)]
+pub(crate) enum Met {
+    /// Nobody.
+    Down,
+    /// A worker.
+    Up(Box<Status>),
+}
+
+impl Engine {
+    /// Who answers now.
+    pub(super) async fn meet(&self) -> Result<Met, Failure> {
+        match self.socket.status().await {
+            // Workers whose master was killed still answer, and nobody can tell them anything.
+            Ok(_) if self.parts.launch.sees_processes() && self.processes().await?.is_none() => {
+                Ok(Met::Down)
+            }
+            Ok(status) => Ok(Met::Up(Box::new(status))),
+            Err(Failure::Connect { .. }) => Ok(Met::Down),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// As [`meet`](Self::meet); one that should run is given the time its restart takes.
+    pub(super) async fn meet_expected(&self) -> Result<Met, Failure> {
+        let patience = Instant::now() + RESTART_PATIENCE;
+        let mut expected = self.force.is_some();
+        loop {
+            match self.meet().await {
+                Ok(Met::Down) if expected && Instant::now() < patience => sleep(LOOK_AGAIN).await,
+                Ok(Met::Down) if !expected && Instant::now() < patience => {
+                    let directory = self.parts.directory.clone();
+                    expected = blocking(move || Filed::read(&directory)).await?.is_some();
+                    if !expected {
+                        return Ok(Met::Down);
+                    }
+                }
+                Err(Failure::Cut { .. }) if Instant::now() < patience => sleep(LOOK_AGAIN).await,
+                met => return met,
+            }
+        }
+    }
+
+    /// Brings what is remembered in line with who answers; takes over an NGINX that runs our files.
+    pub(super) async fn remember(&mut self, met: &Met) -> Result<(), Failure> {
+        let Met::Up(status) = met else {
+            if let Some(force) = &mut self.force {
+                force.settled = false;
+            }
+            return Ok(());
+        };
+        if self.force.as_ref().is_none_or(|force| force.filed.mark != status.mark) {
+            let directory = self.parts.directory.clone();
+            let filed = blocking(move || Filed::read(&directory)).await?;
+            self.force = filed
+                .filter(|filed| filed.mark == status.mark)
+                .map(|filed| InForce { filed, settled: false });
+            let adopted = self.force.is_some();
+            tracing::info!(worker = status.pid, mark = %status.mark, adopted, "nginx runs");
+        }
+        if let (Some(force), Some(lua)) = (&mut self.force, &status.lua) {
+            force.settled = lua.state == force.filed.state;
+        }
+        Ok(())
+    }
+
+    /// The processes, where they can be seen.
+    pub(super) async fn processes(&self) -> Result<Option<Processes>, Failure> {
+        let config = self.parts.directory.config();
+        blocking(move || Ok(Processes::find(&config))).await
+    }
+
+    /// How many workers of earlier configurations live; where that cannot be seen, at most how many.
+    pub(super) fn old_workers(&mut self) -> u32 {
+        let settings = &self.parts.settings;
+        self.generations.retain(|at| at.elapsed() < settings.hard_stop_after);
+        match Processes::find(&self.parts.directory.config()) {
+            Some(processes) => processes.old.len() as u32,
+            None => self.generations.len() as u32 * settings.workers,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The balancer's own lines: those before the renderer's text, and those it includes.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use lb_core::{Backend, BackendName, Balance, Membership, RoutingTable};
+
+use super::abilities::Abilities;
+use super::compose::{LOG_SOCKET, NONE_SOCKET, RECORD_FILE, STATUS_SOCKET, TEMPORARY};
+
+/// How long a client's idle connection outlives a reload where NGINX can keep it (1.27.4).
+const KEPT_IDLE: Duration = Duration::from_secs(10);
+/// Shared memory for Lua's servers and for its counters. It is taken as it is used.
+const LUA_MEMORY: &str = "32m";
+/// File descriptors beside connections.
+const OVERHEAD: u32 = 256;
+
+/// What the main block says beside the table.
+#[derive(Debug, Clone)]
+pub(crate) struct MainSettings {
+    /// How long an old worker may live.
+    pub hard_stop_after: Duration,
+    /// How many workers.
+    pub workers: u32,
+    /// Connections of each worker, both sides counted.
+    pub connections: u32,
+}
+
+/// Lines of the main block, before the renderer's text. `user` is whom workers run as.
+pub(crate) fn main_lines(
+    settings: &MainSettings,
+    abilities: &Abilities,
+    user: Option<&str>,
+) -> String {
+    let mut text = String::new();
+    for module in &abilities.modules {
+        let _ = writeln!(text, "load_module {};", module.display());
+    }
+    if let Some(user) = user {
+        let _ = writeln!(text, "user {user};");
+    }
+    let MainSettings { hard_stop_after, workers, connections } = settings;
+    let _ = write!(
+        text,
+        "daemon off;\npid nginx.pid;\nerror_log stderr emerg;\nworker_processes {workers};\n\
+         worker_rlimit_nofile {};\nworker_shutdown_timeout {}ms;\npcre_jit on;\n\
+         events {{\n    worker_connections {connections};\n}}\n",
+        connections + OVERHEAD,
+        hard_stop_after.as_millis(),
+    );
+    text
+}
+
+/// Lines of `http` that say where temporary files go: NGINX's own places may not be writable.
+pub(crate) fn temporary_paths(dir: &Path, kinds: &[&str]) -> String {
+    let at = |kind: &str| format!("{}/{TEMPORARY}/{kind}", dir.display());
+    let mut text = format!("    client_body_temp_path {};\n", at("body"));
+    for kind in kinds {
+        let _ = writeln!(text, "    {kind}_temp_path {};", at(kind));
+    }
+    text
+}
+
+/// Lines of `http` for this table. `mark` goes where the status server says it.
+pub(crate) fn http_lines(
+    dir: &Path,
+    table: &RoutingTable,
+    abilities: &Abilities,
+    mark: &str,
+) -> String {
+    let dir_text = dir.display();
+    let mut text = temporary_paths(dir, &abilities.temporary);
+    if abilities.membership == Membership::GentleReload {
+        let _ = writeln!(text, "    keepalive_min_timeout {}s;", KEPT_IDLE.as_secs());
+    }
+    let status = if abilities.lua() {
+        text.push_str("    access_log off;\n");
+        text.push_str(&lua_lines(mark));
+        LUA_STATUS.to_owned()
+    } else {
+        text.push_str(&log_lines(dir));
+        text.push_str(&hash_maps(table));
+        format!("            return 200 \"mark {mark}\\npid $pid\\n\";\n        }}\n")
+    };
+    let _ = write!(
+        text,
+        "    server {{\n        listen unix:{dir_text}/{STATUS_SOCKET};\n        access_log off;\n        \
+         client_max_body_size 0;\n        client_body_buffer_size 8m;\n        location = /status {{\n\
+         {status}    }}\n    server {{\n        listen unix:{dir_text}/{NONE_SOCKET};\n        \
+         access_log off;\n        set $lb_backend \"\";\n        set $lb_strip \"\";\n        \
+         location / {{\n            return 503;\n        }}\n    }}\n"
+    );
+    text
+}
+
+/// Requests of the status server are nobody's.
+const LUA_STATUS: &str = "            access_by_lua_block { return }
+            log_by_lua_block { return }
+            content_by_lua_block { lb.status() }
+        }
+        location = /servers {
+            access_by_lua_block { return }
+            log_by_lua_block { return }
+            content_by_lua_block { lb.take_servers() }
+        }
+";
+
+fn lua_lines(mark: &str) -> String {
+    format!(
+        "    lua_package_path '$prefix/?.lua;;';
+    lua_shared_dict lb_servers {LUA_MEMORY};
+    lua_shared_dict lb_counts {LUA_MEMORY};
+    init_by_lua_block {{ lb = require \"lb\"; lb.start(\"{mark}\", \"{RECORD_FILE}\") }}
+    init_worker_by_lua_block {{ lb.start_worker() }}
+    exit_worker_by_lua_block {{ lb.end_worker() }}
+    access_by_lua_block {{ lb.access() }}
+    header_filter_by_lua_block {{ lb.headers() }}
+    log_by_lua_block {{ lb.log() }}
+"
+    )
+}
+
+/// One line for each of a connection's first ten requests, then one that counts for ten at every tenth; and
+/// one for each failure.
+fn log_lines(dir: &Path) -> String {
+    format!(
+        r#"    map $connection_requests $lb_counted {{
+        default 0;
+        "~^(?:[1-9]|10)$" 1;
+        "~0$" 10;
+    }}
+    map "$lb_backend:$lb_counted:$status" $lb_logged {{
+        default 1;
+        "~^:" 0;
+        "~:0:[1-4]" 0;
+    }}
+    log_format lb escape=json '{{"backend":"$lb_backend","server":"$upstream_addr","status":"$status","requests":"$lb_counted","seconds":"$upstream_response_time"}}';
+    access_log syslog:server=unix:{}/{LOG_SOCKET},nohostname,tag=lb lb if=$lb_logged;
+"#,
+        dir.display()
+    )
+}
+
+/// Lines of `stream`.
+pub(crate) fn stream_lines(dir: &Path) -> String {
+    format!(
+        r#"    log_format lb escape=json '{{"port":"$server_port","server":"$upstream_addr","status":"$status","requests":"1","seconds":""}}';
+    access_log syslog:server=unix:{}/{LOG_SOCKET},nohostname,tag=lb lb;
+    proxy_socket_keepalive on;
+    tcp_nodelay on;
+"#,
+        dir.display()
+    )
+}
+
+/// Backends whose hash needs a map, with its number: by cookie, or by a header that may be missing.
+pub(crate) fn hashed(
+    table: &RoutingTable,
+) -> impl Iterator<Item = (usize, &BackendName, &Backend)> {
+    let needs = |b: &Backend| b.sticky.is_some() || matches!(b.balance, Balance::HeaderHash(_));
+    let backends = table.backends.iter().filter(move |(_, b)| needs(b));
+    (1..).zip(backends).map(|(n, (name, b))| (n, name, &**b))
+}
+
+/// A cookie holds a client's own number, drawn when it first came; without the header requests are spread by
+/// such numbers too.
+fn hash_maps(table: &RoutingTable) -> String {
+    let (mut text, mut cookies) = (String::new(), String::new());
+    for (n, name, backend) in hashed(table) {
+        if let Some(sticky) = &backend.sticky {
+            let cookie = &sticky.cookie;
+            let _ = write!(
+                text,
+                "    map $http_cookie $lb_hash_{n} {{\n        default $request_id;\n        \
+                 \"~(?:^|; *){cookie}=(?<lb_client_{n}>[^;]+)\" $lb_client_{n};\n    }}\n    \
+                 map $http_cookie $lb_cookie_{n} {{\n        \
+                 default \"{cookie}=$request_id; Path=/; HttpOnly\";\n        \
+                 \"~(?:^|; *){cookie}=[^;]\" \"\";\n    }}\n"
+            );
+            let _ = writeln!(cookies, "        {name} $lb_cookie_{n};");
+        } else if let Balance::HeaderHash(header) = &backend.balance {
+            let variable = header.as_str().replace('-', "_");
+            let _ = write!(
+                text,
+                "    map $http_{variable} $lb_hash_{n} {{\n        default $http_{variable};\n        \
+                 \"\" $request_id;\n    }}\n"
+            );
+        }
+    }
+    if !cookies.is_empty() {
+        let _ = write!(
+            text,
+            "    map $lb_backend $lb_set_cookie {{\n        default \"\";\n{cookies}    }}\n    \
+             add_header Set-Cookie $lb_set_cookie always;\n"
+        );
+    }
+    text
+}

@@ -1,0 +1,219 @@
+//! What goes through NGINX, over all its workers, and whether it still is what the files say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use lb_core::balancer::{Count, Counted};
+use lb_core::{
+    BackendName, BackendTraffic, Error, ErrorKind, ServerName, ServerTraffic, TableHash, Traffic,
+};
+
+use super::compose::STATUS_SOCKET;
+use super::engine::{Engine, blocking};
+use super::look::Met;
+use super::server::{Entry, Picker};
+use crate::control::{self, LogTarget, Logged, LuaStatus, Status};
+use crate::error::Failure;
+
+/// The source of log lines' counts among [`Totals`](lb_core::balancer::Totals): it begins with this value.
+const LOG_SOURCE: u64 = u64::MAX;
+
+/// Mean times, from sums that grow.
+#[derive(Debug, Default)]
+pub(crate) struct Times(BTreeMap<BackendName, Timed>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Timed {
+    seconds: f64,
+    requests: u64,
+    mean: Option<f64>,
+}
+
+impl Times {
+    /// The mean since the last call, or the one before where nothing came since.
+    fn mean(&mut self, name: &BackendName, seconds: f64, requests: u64) -> Option<f64> {
+        let timed = self.0.entry(name.clone()).or_default();
+        if requests < timed.requests {
+            *timed = Timed { mean: timed.mean, ..Timed::default() };
+        }
+        if requests > timed.requests {
+            let since = (requests - timed.requests) as f64;
+            let mean = ((seconds - timed.seconds) / since).max(0.0);
+            *timed = Timed { seconds, requests, mean: Some(mean) };
+        }
+        timed.mean
+    }
+}
+
+impl Engine {
+    /// Reads all workers. Servers that Lua has otherwise than the file says are put right first.
+    pub(crate) async fn traffic(&mut self) -> Result<Traffic, Failure> {
+        let met = self.meet().await?;
+        self.remember(&met).await?;
+        let Met::Up(mut status) = met else {
+            let message = "nginx does not run; the next table starts it";
+            return Err(Error::new(ErrorKind::Unavailable, "", "", message).into());
+        };
+        if self.force.is_none() {
+            return Ok(Traffic::default());
+        }
+        self.listen().await?;
+        if self.force.as_ref().is_some_and(|f| !f.settled) && status.lua.is_some() {
+            tracing::warn!("servers differ from the file: repairing");
+            self.repair().await?;
+            *status = self.socket.status().await?;
+        }
+        let table = self.table(&status);
+        let open = self.open().await?;
+        let old_workers = self.old_workers();
+        let backends = self.report(&status, &open);
+        Ok(Traffic { table, backends, old_workers })
+    }
+
+    fn table(&self, status: &Status) -> Option<TableHash> {
+        let filed = &self.force.as_ref()?.filed;
+        let same = status.lua.as_ref().is_none_or(|lua| lua.state == filed.state);
+        (filed.mark == status.mark && same).then_some(filed.table)
+    }
+
+    /// Connections to servers that no Lua counts.
+    async fn open(&self) -> Result<BTreeMap<SocketAddr, u64>, Failure> {
+        let Some(force) = &self.force else { return Ok(BTreeMap::new()) };
+        let counted = |(_, entry): (_, &Entry)| match entry.picker {
+            Picker::Nginx => entry.servers().into_values().collect(),
+            Picker::Lua => Vec::new(),
+        };
+        let addresses: BTreeSet<_> = force.filed.record.backends().flat_map(counted).collect();
+        if addresses.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let socket = self.parts.directory.path().join(STATUS_SOCKET);
+        blocking(move || {
+            if control::shares_network(&socket) {
+                return Ok(control::connections(&addresses));
+            }
+            let message =
+                "connections cannot be counted: this process must be in NGINX's network namespace";
+            Err(Error::new(ErrorKind::Unsupported, "", "nginx", message).into())
+        })
+        .await
+    }
+
+    /// The counters of a run that is about to end, while they are easily read.
+    pub(super) fn count_before_reload(&mut self, met: &Met) {
+        if let Met::Up(status) = met
+            && let Some(lua) = &status.lua
+        {
+            self.totals.add(lua.boot, readings(lua));
+        }
+    }
+
+    fn report(
+        &mut self,
+        status: &Status,
+        open: &BTreeMap<SocketAddr, u64>,
+    ) -> BTreeMap<BackendName, BackendTraffic> {
+        let Some(force) = &self.force else { return BTreeMap::new() };
+        let record = &force.filed.record;
+        let mut backends: BTreeMap<BackendName, BackendTraffic> = BTreeMap::new();
+        for (name, entry) in record.backends() {
+            let backend = backends.entry(name.clone()).or_default();
+            for (server, address) in entry.servers() {
+                let open = open.get(&address).copied().unwrap_or_default();
+                backend.in_flight += open;
+                let traffic =
+                    ServerTraffic { open, requests: 0, up: entry.picker == Picker::Nginx };
+                backend.servers.insert(server, traffic);
+            }
+        }
+        let mut sources = vec![LOG_SOURCE];
+        let logged = self.logged();
+        self.totals.add(LOG_SOURCE, logged.iter().map(|(key, l)| (key.clone(), count(l))));
+        for ((name, server), l) in &logged {
+            if let (None, Some(backend)) = (server, backends.get_mut(name)) {
+                backend.response_time = self.times.mean(name, l.seconds, l.timed);
+            }
+        }
+        if let Some(lua) = &status.lua {
+            sources.push(lua.boot);
+            self.totals.add(lua.boot, readings(lua));
+            add_lua(lua, &mut backends, &mut self.times);
+        }
+        self.totals.keep_sources(&sources);
+        for (name, backend) in &mut backends {
+            let sum = self.totals.of(name, None);
+            (backend.requests, backend.failures) = (sum.requests, sum.failures);
+            for (server, traffic) in &mut backend.servers {
+                traffic.requests = self.totals.of(name, Some(server)).requests;
+            }
+        }
+        let wanted = |b: &BackendName, s: Option<&ServerName>| {
+            backends.get(b).is_some_and(|b| s.is_none_or(|s| b.servers.contains_key(s)))
+        };
+        self.totals.keep(wanted);
+        backends
+    }
+
+    /// The counts of log lines, by names of the table: a backend's own, and its servers'.
+    fn logged(&self) -> BTreeMap<Counted, Logged> {
+        let mut by_name: BTreeMap<Counted, Logged> = BTreeMap::new();
+        let (Some(force), Some(log)) = (&self.force, &self.log) else { return by_name };
+        for ((target, address), logged) in log.counts() {
+            let backend = match target {
+                LogTarget::Backend(name) => Some(name),
+                LogTarget::Port(port) => force.filed.listeners.get(&port).cloned().flatten(),
+            };
+            let Some((backend, entry)) =
+                backend.and_then(|b| Some((b.clone(), force.filed.record.get(&b)?)))
+            else {
+                continue;
+            };
+            by_name.entry((backend.clone(), None)).or_default().add(logged);
+            let server = entry.servers().into_iter().find(|(_, a)| Some(*a) == address);
+            if let Some((server, _)) = server {
+                by_name.entry((backend, Some(server))).or_default().add(logged);
+            }
+        }
+        by_name
+    }
+}
+
+const fn count(logged: &Logged) -> Count {
+    Count { requests: logged.requests, failures: logged.failures }
+}
+
+/// Lua's counters: a backend's requests are those of its servers and those that reached none.
+fn readings(lua: &LuaStatus) -> BTreeMap<Counted, Count> {
+    let mut readings = BTreeMap::new();
+    for backend in &lua.backends {
+        let of = lua.servers.iter().filter(|s| s.backend == backend.name);
+        let requests = backend.unserved + of.map(|s| s.requests).sum::<u64>();
+        let count = Count { requests, failures: backend.failures };
+        readings.insert((backend.name.clone(), None), count);
+    }
+    for server in &lua.servers {
+        let key = (server.backend.clone(), Some(server.name.clone()));
+        readings.insert(key, Count { requests: server.requests, failures: 0 });
+    }
+    readings
+}
+
+fn add_lua(
+    lua: &LuaStatus,
+    backends: &mut BTreeMap<BackendName, BackendTraffic>,
+    times: &mut Times,
+) {
+    let readings = readings(lua);
+    for backend in &lua.backends {
+        let traffic = backends.entry(backend.name.clone()).or_default();
+        traffic.queued = backend.queued;
+        let requests = readings[&(backend.name.clone(), None)].requests;
+        traffic.response_time = times.mean(&backend.name, backend.micros as f64 / 1e6, requests);
+    }
+    for server in &lua.servers {
+        let backend = backends.entry(server.backend.clone()).or_default();
+        backend.in_flight += server.open;
+        let traffic = backend.servers.entry(server.name.clone()).or_default();
+        (traffic.open, traffic.up) = (server.open, server.up);
+    }
+}

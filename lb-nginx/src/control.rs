@@ -1,0 +1,14 @@
+//! Talking to a running NGINX: its status server, its log lines, its processes and sockets as the kernel shows
+//! them.
+//!
+//! Nothing here decides anything, and an answer that is not known is an error.
+
+mod log;
+mod processes;
+mod sockets;
+mod status;
+
+pub(crate) use self::log::{Logged, Receiver, Target as LogTarget};
+pub(crate) use self::processes::{Processes, orphans};
+pub(crate) use self::sockets::{connections, shares_network, shut};
+pub(crate) use self::status::{LuaStatus, Status, StatusSocket};

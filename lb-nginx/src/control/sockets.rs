@@ -1,0 +1,148 @@
+//! Connections to servers, as the kernel's tables of sockets show them; and how they are shut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+
+/// States of `/proc/net/tcp` in which a connection is open or about to be (`include/net/tcp_states.h`).
+const OPEN: [&str; 2] = ["01", "02"];
+/// `SOCK_DESTROY` of `linux/sock_diag.h`, and `NLM_F_REQUEST` of `linux/netlink.h`.
+const SOCK_DESTROY: u16 = 21;
+const NLM_F_REQUEST: u16 = 1;
+
+/// A connection from this network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Connection {
+    local: SocketAddr,
+    remote: SocketAddr,
+}
+
+/// Whether this process is in the network namespace of whoever listens at `path`.
+pub(crate) fn shares_network(path: &Path) -> bool {
+    let path = path.display().to_string();
+    std::fs::read_to_string("/proc/self/net/unix")
+        .is_ok_and(|text| text.lines().any(|l| l.split(' ').next_back() == Some(&path)))
+}
+
+/// How many connections there are to each of these addresses.
+pub(crate) fn connections(to: &BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, u64> {
+    let mut counts = BTreeMap::new();
+    for connection in all(to) {
+        *counts.entry(connection.remote).or_default() += 1;
+    }
+    counts
+}
+
+/// Shuts the connections to these addresses (Linux 4.9; `CAP_NET_ADMIN`): how many there were.
+pub(crate) fn shut(to: &BTreeSet<SocketAddr>) -> io::Result<usize> {
+    let found = all(to);
+    if found.is_empty() {
+        return Ok(0);
+    }
+    let netlink = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG))?;
+    let kernel = SocketAddrNetlink::new(0, 0);
+    for connection in &found {
+        sendto(&netlink, &destroy(connection), SendFlags::empty(), &kernel)?;
+    }
+    Ok(found.len())
+}
+
+fn all(to: &BTreeSet<SocketAddr>) -> Vec<Connection> {
+    if to.is_empty() {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        found.extend(text.lines().skip(1).filter_map(parse).filter(|c| to.contains(&c.remote)));
+    }
+    found
+}
+
+/// A line of the table: `sl local_address rem_address st ...`.
+fn parse(line: &str) -> Option<Connection> {
+    let mut words = line.split_whitespace().skip(1);
+    let (local, remote) = (words.next()?, words.next()?);
+    let open = OPEN.contains(&words.next()?);
+    open.then(|| Some(Connection { local: address(local)?, remote: address(remote)? }))?
+}
+
+/// Hexadecimal words of 32 bits, each in the machine's order, and a port.
+fn address(text: &str) -> Option<SocketAddr> {
+    let (host, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let words: Vec<[u8; 4]> = (0..host.len() / 8)
+        .map(|i| Some(u32::from_str_radix(host.get(8 * i..8 * i + 8)?, 16).ok()?.to_ne_bytes()))
+        .collect::<Option<_>>()?;
+    let host = match words.as_slice() {
+        [v4] => IpAddr::V4(Ipv4Addr::from(*v4)),
+        [_, _, _, _] => {
+            let bytes: [u8; 16] = words.concat().try_into().ok()?;
+            IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical()
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(host, port))
+}
+
+/// A `nlmsghdr` with an `inet_diag_req_v2` (`linux/inet_diag.h`) that names one socket.
+fn destroy(connection: &Connection) -> Vec<u8> {
+    const TCP: u8 = 6;
+    let family: u8 = if connection.remote.is_ipv4() { 2 } else { 10 };
+    let mut body = vec![family, TCP, 0, 0];
+    body.extend(u32::MAX.to_ne_bytes()); // any state
+    body.extend(connection.local.port().to_be_bytes());
+    body.extend(connection.remote.port().to_be_bytes());
+    for end in [connection.local, connection.remote] {
+        let mut bytes = match end.ip() {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        };
+        bytes.resize(16, 0);
+        body.extend(bytes);
+    }
+    body.extend(0_u32.to_ne_bytes()); // any interface
+    body.extend([u8::MAX; 8]); // INET_DIAG_NOCOOKIE
+    let mut message = Vec::with_capacity(16 + body.len());
+    message.extend((16 + body.len() as u32).to_ne_bytes());
+    message.extend(SOCK_DESTROY.to_ne_bytes());
+    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend([0; 8]); // sequence and port
+    message.extend(body);
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_writes_them() {
+        assert_eq!(address("0100007F:1F90"), Some("127.0.0.1:8080".parse().unwrap()));
+        let v6 = address("00000000000000000000000001000000:0050").unwrap();
+        assert_eq!(v6, "[::1]:80".parse().unwrap());
+        assert_eq!(
+            address("0000000000000000FFFF00000100007F:0050"),
+            Some("127.0.0.1:80".parse().unwrap())
+        );
+        assert_eq!(address("xyz:1"), None);
+    }
+
+    #[test]
+    fn connections_are_counted_by_where_they_lead() {
+        for listener in ["127.0.0.1:0", "[::1]:0"].map(TcpListener::bind) {
+            let Ok(listener) = listener else { continue }; // a machine without IPv6
+            let at = listener.local_addr().unwrap();
+            let held = [TcpStream::connect(at).unwrap(), TcpStream::connect(at).unwrap()];
+            assert_eq!(connections(&[at].into()), [(at, 2)].into());
+            drop(held);
+            assert_eq!(connections(&[at].into()), BTreeMap::new());
+        }
+    }
+}

@@ -1,0 +1,81 @@
+#![forbid(unsafe_code)]
+//! lb-nginx: NGINX for lb: the renderer of its configuration ([`NginxRenderer`]) and the balancer that runs
+//! it ([`NginxBalancer`]).
+//!
+//! # How servers come and go
+//!
+//! Open NGINX has no command for it. What the binary can do is found out at the first call and told by
+//! [`BalancerInfo::membership`](lb_core::BalancerInfo):
+//!
+//! | where | HTTP servers | TCP servers | promise |
+//! |---|---|---|---|
+//! | the Lua HTTP module is there | by Lua, without a reload | by a reload | HTTP: no lost request |
+//! | 1.27.4 and later | by a reload with `keepalive_min_timeout` | by a reload | no lost request of a client that is never idle for 10 s |
+//! | otherwise | by a reload | by a reload | at most one closed keep-alive connection per client connection and reload, never a failed new connection |
+//!
+//! Reloads are coalesced, at most one a second. Streams of other apps go on in old workers for as long as
+//! [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after).
+//!
+//! # What NGINX does differently
+//!
+//! - **Health.** A server is left alone for `interval x fall` after `fall` failed tries in a row; nothing is
+//!   asked beside requests. The readiness that lb's prober sees is the real gate.
+//! - **Queue.** With Lua, requests beyond `connections_per_instance` wait as asked. Without it they get 503
+//!   (502 where requests are hashed) at once: open NGINX has no queue.
+//! - **Slow start.** With Lua as asked; without it a new server gets its whole share at once.
+//! - **Stickiness.** With Lua the cookie names the server. Without it the cookie names the client and is hashed
+//!   consistently, whatever `balance` says: a server that comes takes its share of known clients over.
+//! - **Rate limit.** A bucket: `requests` may come at once, then one each `window / requests`. Whole addresses
+//!   are limited, also of IPv6. TCP cannot be limited, nor can rates that are no whole number a second or minute:
+//!   such a backend is refused by name.
+//! - **Body limit.** Where one is set, bodies are read whole before the app sees anything.
+//! - **Header hash.** Headers with `_` or `.` in their names are refused: NGINX drops them.
+//! - **Certificates** are chosen by the DNS names in them; a changed one is a reload.
+//! - **Underscores.** Request headers with `_` in their names do not reach apps (NGINX's default).
+//!
+//! # Traffic
+//!
+//! With Lua: requests, failures, mean time, waiting and in flight, exact, of HTTP backends. TCP backends, and
+//! HTTP ones without Lua: requests and failures from log lines to a unix socket (of a connection the first ten
+//! requests each, then every tenth, which counts for ten; all failures), `open` from the kernel's table of sockets, which for HTTP
+//! counts kept idle connections too and needs this process in NGINX's network namespace. `queued` is then 0, and
+//! `up` always true. Lines sent while this process was away are lost. Without a figure a policy holds: missing
+//! metrics never scale in.
+//!
+//! # Without an orchestrator
+//!
+//! ```no_run
+//! use lb_core::{LoadBalancer, RoutingTable};
+//! use lb_nginx::NginxBalancer;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let balancer = NginxBalancer::builder("/run/lb").as_process("/usr/sbin/nginx").build()?;
+//! let table = RoutingTable::default(); // listeners, routes, backends, servers: all of them, each time
+//! let applied = balancer.apply(&table).await?;
+//! println!("in force by {:?}; left out: {:?}", applied.change, applied.set_aside);
+//! println!("{:?}", balancer.traffic().await?.backends);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! NGINX runs in a container ([`in_container`](NginxBalancerBuilder::in_container)) or as a process
+//! ([`as_process`](NginxBalancerBuilder::as_process)). Dropping the balancer leaves it serving, and the next
+//! balancer on the same directory takes it over as it is.
+
+mod balancer;
+mod control;
+mod error;
+pub mod layout;
+mod renderer;
+
+pub use balancer::{
+    DEFAULT_IMAGE, HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancer, NginxBalancerBuilder,
+};
+pub use lb_template::{
+    LOOP_STEPS, MAX_OUTPUT_BYTES, MAX_TEMPLATE_BRACKETS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_DEPTH,
+    MAX_TEMPLATE_STEPS, MAX_TEMPLATE_TAGS,
+};
+pub use renderer::{
+    BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, LOCATION_TEMPLATE, NginxRenderer,
+    NginxRendererBuilder,
+};

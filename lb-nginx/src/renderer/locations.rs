@@ -1,0 +1,295 @@
+//! Locations: one for all backends whose requests are passed on alike.
+//!
+//! The named location is chosen by variables: `error_page 418 = @$lb_place` is the one way NGINX has to go to
+//! a location by name without touching the file system.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use lb_core::{Backend, BackendName, Protocol, RateLimit, Result, RoutingTable, Timeouts};
+use lb_template::Bounded;
+use serde::Serialize;
+
+use super::refuse::limit_req_rate;
+use super::syntax;
+
+/// The location of backends with no settings of their own.
+const USUAL: &str = "lb_usual";
+/// Headers by which a client could claim what only a proxy knows. The app sees the host asked for in `Host`.
+const CLAIMS: [&str; 14] = [
+    "Forwarded",
+    "X-Forwarded-By",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Host",
+    "X-Forwarded-Path",
+    "X-Forwarded-Port",
+    "X-Forwarded-Preferred-Username",
+    "X-Forwarded-Protocol",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Uri",
+    "X-Forwarded-User",
+];
+/// Words that mean something at the beginning of a map's line.
+const PARAMETERS: [&str; 4] = ["default", "hostnames", "include", "volatile"];
+/// Size of a rate limit's memory: some 160,000 client addresses; the oldest make room.
+const RATE_ZONE: &str = "10m";
+
+/// What a location depends on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Settings {
+    connect: Duration,
+    server: Duration,
+    tunnel: Duration,
+    body: Option<u64>,
+    rate: Option<RateLimit>,
+    cookie: Option<String>,
+}
+
+impl Settings {
+    fn of(backend: &Backend) -> Self {
+        let times = &backend.timeouts;
+        Self {
+            connect: times.connect,
+            server: times.server,
+            tunnel: times.tunnel,
+            body: backend.limits.body.map(|most| most.get().clamp(1, i64::MAX as u64)),
+            rate: backend.limits.rate.clone(),
+            cookie: backend.sticky.as_ref().map(|s| s.cookie.to_string()),
+        }
+    }
+
+    fn usual() -> Self {
+        let times = Timeouts::default();
+        let (connect, server, tunnel) = (times.connect, times.server, times.tunnel);
+        Self { connect, server, tunnel, body: None, rate: None, cookie: None }
+    }
+}
+
+/// What a location's template sees.
+#[derive(Debug, Clone, Serialize)]
+struct LocationView<'a> {
+    /// The location's name.
+    name: String,
+    /// Whether it carries a websocket.
+    tunnel: bool,
+    rate: Option<RateView<'a>>,
+    body: Option<BodyView>,
+    /// Times in milliseconds where they differ from the defaults.
+    connect_ms: Option<u128>,
+    silence_ms: Option<u128>,
+    /// What `X-Forwarded-Prefix` says.
+    prefix: &'static str,
+    /// Headers a client must not set.
+    claims: [&'static str; 14],
+    /// The cookies the app sees, where one is the balancer's.
+    cookies: Option<String>,
+    /// A regular expression that matches every path, where the path is replaced by `cut_to`.
+    cut: Option<&'static str>,
+    cut_to: &'static str,
+    /// What follows the backend's name in `proxy_pass`.
+    target: &'static str,
+}
+
+/// A regular expression for the decimal numbers above this one. NGINX compares an announced length with its
+/// limit only where it goes to a location by the request's path.
+fn above(number: u64) -> String {
+    let digits = number.to_string();
+    let mut all = vec![format!("[1-9][0-9]{{{},}}", digits.len())];
+    for (at, digit) in digits.bytes().enumerate().filter(|(_, d)| *d < b'9') {
+        let rest = digits.len() - at - 1;
+        let rest = if rest > 0 { format!("[0-9]{{{rest}}}") } else { String::new() };
+        all.push(format!("{}[{}-9]{rest}", &digits[..at], char::from(digit + 1)));
+    }
+    all.join("|")
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct RateView<'a> {
+    zone: &'a str,
+    /// Requests beyond the first that may come at once.
+    burst: u32,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct BodyView {
+    /// Largest body.
+    bytes: u64,
+    /// The variable that is set where a longer one is announced.
+    over: String,
+}
+
+/// How the path is passed on.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    /// As it came, or decoded where it was not canonical.
+    Kept,
+    /// Without its prefix, otherwise as it came.
+    Stripped,
+    /// Without its prefix, decoded.
+    Cut,
+}
+
+/// The locations of a table.
+#[derive(Debug)]
+pub(super) struct Locations {
+    by_settings: BTreeMap<Settings, String>,
+    by_backend: BTreeMap<BackendName, String>,
+    cookies: BTreeMap<String, usize>,
+    rates: BTreeMap<RateLimit, String>,
+    bodies: BTreeMap<u64, usize>,
+    strips: bool,
+}
+
+impl Locations {
+    pub(super) fn new(table: &RoutingTable, strips: bool) -> Self {
+        let http = || table.backends.iter().filter(|(_, b)| b.protocol == Protocol::Http);
+        let all: BTreeSet<Settings> = http().map(|(_, b)| Settings::of(b)).collect();
+        let usual = Settings::usual();
+        let mut by_settings = BTreeMap::from([(usual.clone(), USUAL.to_owned())]);
+        let others = all.iter().filter(|s| **s != usual);
+        by_settings.extend((1..).zip(others).map(|(n, s)| (s.clone(), format!("lb_{n}"))));
+        let cookies: BTreeSet<&String> = all.iter().filter_map(|s| s.cookie.as_ref()).collect();
+        let rates: BTreeSet<&RateLimit> = all.iter().filter_map(|s| s.rate.as_ref()).collect();
+        let bodies: BTreeSet<u64> = all.iter().filter_map(|s| s.body).collect();
+        Self {
+            bodies: (1..).zip(bodies).map(|(n, bytes)| (bytes, n)).collect(),
+            cookies: (1..).zip(cookies).map(|(n, cookie)| (cookie.clone(), n)).collect(),
+            rates: (1..).zip(rates).map(|(n, r)| (r.clone(), format!("lb_rate_{n}"))).collect(),
+            by_backend: http()
+                .filter_map(|(name, b)| {
+                    let settings = Settings::of(b);
+                    (settings != usual).then(|| (name.clone(), by_settings[&settings].clone()))
+                })
+                .collect(),
+            by_settings,
+            strips,
+        }
+    }
+
+    /// Backend to location, for those that are not served by the usual one.
+    pub(super) fn file(&self) -> String {
+        let mut text = String::new();
+        for (name, location) in &self.by_backend {
+            // A backend may be called as a parameter of maps is.
+            let escape = if PARAMETERS.contains(&name.as_str()) { "\\" } else { "" };
+            let _ = writeln!(text, "{escape}{name} {location};");
+        }
+        text
+    }
+
+    /// The maps that choose a location, and the memory of rate limits.
+    pub(super) fn maps(&self) -> String {
+        let mut text = String::new();
+        for (rate, zone) in &self.rates {
+            let rate = limit_req_rate(rate).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "    limit_req_zone $binary_remote_addr$lb_backend zone={zone}:{RATE_ZONE} rate={rate};"
+            );
+        }
+        for (bytes, n) in &self.bodies {
+            let _ = write!(
+                text,
+                "    map $content_length $lb_over_{n} {{\n        default \"\";\n        \
+                 \"~^0*(?:{})$\" 1;\n    }}\n",
+                above(*bytes)
+            );
+        }
+        for (cookie, n) in &self.cookies {
+            let _ = write!(
+                text,
+                "    map $http_cookie $lb_cookies_{n} {{\n        default $http_cookie;\n        \
+                 \"~^{cookie}=[^;]*(?:; *(?<lb_after_{n}>.*))?$\" $lb_after_{n};\n        \
+                 \"~^(?<lb_first_{n}>.+?); *{cookie}=[^;]*(?<lb_last_{n}>;.*)?$\" \
+                 \"$lb_first_{n}$lb_last_{n}\";\n    }}\n"
+            );
+        }
+        if self.strips {
+            text.push_str(
+                "    map \"$lb_canonical:$lb_strip\" $lb_form {\n        default \"\";\n        \
+                 \"~^1:[0-9]\" _strip;\n        \"~^:[0-9]\" _cut;\n    }\n",
+            );
+        }
+        let form = if self.strips { "$lb_form" } else { "" };
+        let _ = write!(
+            text,
+            "    map $lb_backend $lb_location {{\n        default {USUAL};\n        include {};\n    }}\n    \
+             map $lb_backend $lb_place {{\n        default $lb_location{form}$lb_ws;\n        \"\" lb_none;\n    }}\n",
+            crate::layout::locations_file(),
+        );
+        text
+    }
+
+    /// The file that every HTTP listener includes.
+    pub(super) fn render(&self, template: &Bounded) -> Result<String> {
+        let mut text =
+            "        location / {\n            error_page 418 = @$lb_place;\n            \
+                        return 418;\n        }\n        location @lb_none {\n            \
+                        return 404;\n        }\n"
+                .to_owned();
+        let forms: &[Form] = match self.strips {
+            true => &[Form::Kept, Form::Stripped, Form::Cut],
+            false => &[Form::Kept],
+        };
+        for (settings, name) in &self.by_settings {
+            for form in forms {
+                for tunnel in [false, true] {
+                    let view = self.view(settings, name, *form, tunnel);
+                    let written = template.render(&view).and_then(|location| {
+                        syntax::location(&location, &view.name).map(|()| super::ended(location))
+                    });
+                    text.push_str(&written.map_err(|e| e.about("location"))?);
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    fn view(&self, settings: &Settings, name: &str, form: Form, tunnel: bool) -> LocationView<'_> {
+        let usual = Timeouts::default();
+        let (suffix, prefix, cut, target) = match form {
+            Form::Kept => ("", "\"\"", None, ""),
+            Form::Stripped => ("_strip", "$lb_prefix", None, "$lb_rest$is_args$args"),
+            Form::Cut => ("_cut", "$lb_prefix", Some("^"), ""),
+        };
+        let silence = if tunnel { settings.tunnel } else { settings.server };
+        let unusual = |time: Duration, usual| (time != usual).then_some(time.as_millis());
+        LocationView {
+            name: format!("{name}{suffix}{}", if tunnel { "_ws" } else { "" }),
+            tunnel,
+            rate: settings
+                .rate
+                .as_ref()
+                .map(|rate| RateView { zone: &self.rates[rate], burst: rate.requests.get() - 1 }),
+            body: settings
+                .body
+                .map(|bytes| BodyView { bytes, over: format!("$lb_over_{}", self.bodies[&bytes]) }),
+            connect_ms: unusual(settings.connect, usual.connect),
+            silence_ms: unusual(silence, usual.server),
+            prefix,
+            claims: CLAIMS,
+            cookies: settings.cookie.as_ref().map(|c| format!("$lb_cookies_{}", self.cookies[c])),
+            cut,
+            cut_to: "$lb_rest",
+            target,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_above_a_bound_and_no_others_are_matched() {
+        assert_eq!(
+            above(1000),
+            "[1-9][0-9]{4,}|[2-9][0-9]{3}|1[1-9][0-9]{2}|10[1-9][0-9]{1}|100[1-9]"
+        );
+        assert_eq!(above(9), "[1-9][0-9]{1,}");
+    }
+}

@@ -1,0 +1,132 @@
+//! What the tests share: a real NGINX as a process, behind the balancer.
+#![allow(dead_code, unreachable_pub)] // each test program uses its part
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use lb_core::{Change, ConfigRenderer, LoadBalancer, Membership, RoutingTable, Traffic};
+use lb_nginx::{NginxBalancer, NginxBalancerBuilder, NginxRenderer};
+use tempfile::TempDir;
+
+/// The ways servers change that NGINX 1.22 with the Lua module has.
+pub const WAYS: [Membership; 2] = [Membership::RunTimeHttp, Membership::Reload];
+
+/// The binary the tests run.
+pub fn nginx() -> PathBuf {
+    lb_test_support::variable("LB_TEST_NGINX").into()
+}
+
+/// A balancer and its directory; ends NGINX when dropped, also after a panic.
+pub struct Bench {
+    pub dir: TempDir,
+    pub balancer: NginxBalancer,
+    way: Membership,
+    renderer: Arc<dyn ConfigRenderer>,
+}
+
+impl Bench {
+    pub fn new(way: Membership) -> Self {
+        Self::rendered_by(way, Arc::new(loopback()))
+    }
+
+    pub fn rendered_by(way: Membership, renderer: Arc<dyn ConfigRenderer>) -> Self {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let dir = tempfile::Builder::new().prefix("lbn").tempdir_in("/tmp").unwrap();
+        let balancer = built(builder(dir.path(), way, renderer.clone()));
+        Self { dir, balancer, way, renderer }
+    }
+
+    /// Another balancer on the same directory.
+    pub fn again(&self) -> NginxBalancer {
+        built(self.builder())
+    }
+
+    pub fn builder(&self) -> NginxBalancerBuilder {
+        builder(self.dir.path(), self.way, self.renderer.clone())
+    }
+
+    pub async fn apply(&self, table: &RoutingTable) -> Change {
+        let applied = self.balancer.apply(table).await.unwrap();
+        assert_eq!(applied.table, table.hash());
+        assert!(applied.set_aside.is_empty(), "{:?}", applied.set_aside);
+        applied.change
+    }
+
+    pub async fn traffic(&self) -> Traffic {
+        self.balancer.traffic().await.unwrap()
+    }
+
+    pub async fn reloads(&self) -> u64 {
+        self.balancer.describe().await.unwrap().reloads
+    }
+
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("nginx.conf")).unwrap()
+    }
+
+    /// The master's process id; `None`: none runs.
+    pub fn master(&self) -> Option<u32> {
+        let text = std::fs::read_to_string(self.dir.path().join("nginx.pid")).ok()?;
+        let pid = text.trim().parse().ok()?;
+        title(pid).starts_with("nginx: master").then_some(pid)
+    }
+
+    /// The workers of a master.
+    pub fn workers(master: u32) -> Vec<u32> {
+        let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
+        children.unwrap_or_default().split(' ').filter_map(|pid| pid.parse().ok()).collect()
+    }
+}
+
+fn title(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(master) = self.master() {
+            for pid in Self::workers(master).into_iter().chain([master]) {
+                kill("-9", pid);
+            }
+        }
+    }
+}
+
+pub fn kill(signal: &str, pid: u32) {
+    std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
+}
+
+/// Everything on loopback only.
+pub fn loopback() -> NginxRenderer {
+    NginxRenderer::builder().bind_address(IpAddr::V4(Ipv4Addr::LOCALHOST)).build().unwrap()
+}
+
+fn builder(dir: &Path, way: Membership, renderer: Arc<dyn ConfigRenderer>) -> NginxBalancerBuilder {
+    let builder = NginxBalancer::builder(dir)
+        .renderer(renderer)
+        .as_process(nginx())
+        .workers(2.try_into().unwrap())
+        .hard_stop_after(Duration::from_secs(20));
+    match way {
+        Membership::RunTimeHttp => builder,
+        _ => builder.without_lua(),
+    }
+}
+
+fn built(builder: NginxBalancerBuilder) -> NginxBalancer {
+    builder.build().unwrap()
+}
+
+/// An NGINX that serves this table, by the balancer.
+pub async fn serving(table: &RoutingTable, way: Membership) -> Bench {
+    let bench = Bench::new(way);
+    assert_eq!(bench.apply(table).await, Change::Start);
+    assert_eq!(bench.balancer.describe().await.unwrap().membership, way);
+    bench
+}
