@@ -5,13 +5,14 @@
 //! shortly.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
-//! apps by port, [`Routes`] tables with host names and paths.
+//! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer.
 
 mod apps;
 pub mod client;
 mod instance;
 pub mod live;
 mod routes;
+pub mod routing;
 pub mod tls;
 
 use std::net::TcpListener;
