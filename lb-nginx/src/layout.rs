@@ -5,7 +5,7 @@
 //! `events`, modules) is the balancer's too. How a server of an `upstream` is picked, method and `server`
 //! lines, is the balancer's and goes where the [`Servers`](lb_core::Fragment::Servers) fragment stands.
 //!
-//! Names of ours hold a `_`, which no [`BackendName`](lb_core::BackendName) can: they never meet an app's.
+//! Names of ours hold a `_`, which no [`BackendName`] can: they never meet an app's.
 
 use lb_core::{BackendName, FileName};
 use xxhash_rust::xxh3::xxh3_64;

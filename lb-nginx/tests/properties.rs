@@ -22,7 +22,7 @@ struct Directive(Vec<String>, Option<Vec<Directive>>);
 /// for each block they are in.
 fn read<'a>(lines: &mut impl Iterator<Item = &'a str>, depth: usize) -> Vec<Directive> {
     let mut all = Vec::new();
-    for line in lines.by_ref() {
+    while let Some(line) = lines.next() {
         assert!(line.bytes().all(|b| b == b' ' || b.is_ascii_graphic()), "{line:?}");
         if line.trim() == "}" {
             assert_eq!(line.len(), 4 * (depth - 1) + 1, "{line:?}");
@@ -72,11 +72,14 @@ impl Directive {
     }
 }
 
+/// A route: host, path, backend, segments stripped.
+type Leads = (String, String, String, Option<usize>);
+
 /// What a configuration says.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Read {
-    /// By HTTP port: host, path, backend, segments stripped.
-    routes: BTreeMap<u16, BTreeSet<(String, String, String, Option<usize>)>>,
+    /// By HTTP port.
+    routes: BTreeMap<u16, BTreeSet<Leads>>,
     /// By TCP port, the backend.
     streams: BTreeMap<u16, String>,
     /// Ports that speak TLS.
@@ -322,7 +325,8 @@ proptest! {
         for location in used.chain(["lb_usual"]) {
             for form in forms {
                 for ws in ["", "_ws"] {
-                    prop_assert!(names.contains(&format!("@{location}{form}{ws}")));
+                    let name = format!("@{location}{form}{ws}");
+                    prop_assert!(names.contains(&name));
                 }
             }
         }
