@@ -6,14 +6,19 @@
 NGINX_MODULES=/usr/lib/nginx/modules
 NEEDED=(dockerd:docker.io containerd:containerd runc:runc docker:docker.io docker-registry:docker-registry
     haproxy:haproxy nginx:nginx "$NGINX_MODULES/ngx_http_lua_module.so:libnginx-mod-http-lua"
-    "$NGINX_MODULES/ngx_stream_module.so:libnginx-mod-stream" busybox:busybox-static ip:iproute2
-    iptables:iptables nsenter:util-linux curl:curl setpriv:util-linux ldd:libc-bin)
+    "$NGINX_MODULES/ngx_stream_module.so:libnginx-mod-stream"
+    podman:podman conmon:conmon crun:crun netavark:netavark aardvark-dns:aardvark-dns
+    busybox:busybox-static ip:iproute2 iptables:iptables nsenter:util-linux
+    curl:curl setpriv:util-linux ldd:libc-bin)
 POLICY=/usr/sbin/policy-rc.d
 
 missing_packages() {
     local pair
     for pair in "${NEEDED[@]}"; do
-        [[ $pair == /* && -e ${pair%%:*} ]] || command -v "${pair%%:*}" >/dev/null || echo "${pair#*:}"
+        # Podman's helpers are not in PATH.
+        [[ $pair == /* && -e ${pair%%:*} ]] ||
+            PATH=$PATH:/usr/lib/podman:/usr/libexec/podman command -v "${pair%%:*}" >/dev/null ||
+            echo "${pair#*:}"
     done | sort -u
 }
 
@@ -57,7 +62,7 @@ disable_units() { # new units must not start at the next boot either
     command -v systemctl >/dev/null || return 0
     local unit
     for package in "$@"; do
-        dpkg -L "$package" 2>/dev/null | sed -n 's,^.*/systemd/system/\([^/@]*\.\(service\|socket\)\)$,\1,p'
+        dpkg -L "$package" 2>/dev/null | sed -n 's,^.*/systemd/system/\([^/@]*\.\(service\|socket\|timer\)\)$,\1,p'
     done | sort -u | while read -r unit; do
         systemctl --quiet disable "$unit" >/dev/null 2>&1 || true
     done
