@@ -31,10 +31,12 @@
 //! # Features
 //! `conformance`: the contracts as test suites, for whoever writes an adapter.
 
+mod backoff;
 pub mod balancer;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+pub mod engine;
 mod error;
 mod host;
 mod keyed;

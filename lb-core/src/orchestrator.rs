@@ -11,7 +11,6 @@
 //! does what it asks in order and within bounds, and never lets one host wait for another.
 
 mod act;
-mod backoff;
 mod builder;
 mod events;
 mod fetch;

@@ -1,14 +1,15 @@
-//! One engine: its client, the API version agreed with it, and the bounds on calling it.
+//! One engine: its client, and the API version agreed with it.
 
 use std::future::Future;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use lb_core::Result;
-use tokio::sync::{Semaphore, mpsc};
+use lb_core::engine::Failure;
+use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;
-use crate::error::Failure;
+use crate::error::failure;
 use crate::transport::{Taken, Transport};
 
 /// bollard's own deadline, until an answer's head. Ours are shorter; a stop's grace may be an hour.
@@ -21,80 +22,48 @@ const ADDRESS: &str = "http://docker";
 pub(crate) struct Engine {
     docker: Docker,
     transport: Transport,
-    calls: Semaphore,
 }
 
 impl Engine {
-    pub(crate) fn new(endpoint: &Endpoint, max_calls: usize) -> Result<Self> {
+    pub(crate) fn new(endpoint: &Endpoint) -> Result<Self> {
         let transport = Transport::new(endpoint)?;
         let docker = client(transport.clone())
-            .map_err(|e| Failure::from(e).into_error("connect to", format!("engine {endpoint}")))?;
-        Ok(Self { docker, transport, calls: Semaphore::new(max_calls.max(1)) })
+            .map_err(|e| failure(e).into_error("connect to", format!("engine {endpoint}")))?;
+        Ok(Self { docker, transport })
     }
 
-    /// bollard's client. Futures made with it go through [`call`](Self::call) or [`wait`](Self::wait).
+    /// bollard's client. Futures made with it go through [`ask`](Self::ask).
     pub(crate) const fn docker(&self) -> &Docker {
         &self.docker
     }
 
-    /// A call that the engine answers soon: takes one of the bounded places, and ends at the deadline,
-    /// which counts from now, the wait for a place included.
-    pub(crate) async fn call<T>(
+    /// One request, once the API version is agreed.
+    pub(crate) async fn ask<T>(
         &self,
-        deadline: Duration,
         work: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, Failure> {
-        let bounded = async {
-            let _place = self.calls.acquire().await;
-            self.agreed().await?;
-            Ok(work.await?)
-        };
-        self.within(deadline, bounded).await
-    }
-
-    /// A call that lasts as long as a container takes; it holds no place meanwhile.
-    pub(crate) async fn wait<T>(
-        &self,
-        deadline: Duration,
-        work: impl Future<Output = Result<T, bollard::errors::Error>>,
-    ) -> Result<T, Failure> {
-        let unbounded = async {
-            self.agreed().await?;
-            Ok(work.await?)
-        };
-        self.within(deadline, unbounded).await
+        self.agreed().await?;
+        work.await.map_err(failure)
     }
 
     /// A client of its own for a stream; `taken` hears when the engine has begun to answer.
     pub(crate) async fn listener(&self, taken: mpsc::Sender<Taken>) -> Result<Docker, Failure> {
         self.agreed().await?;
-        Ok(client(self.transport.telling(taken))?)
+        client(self.transport.telling(taken)).map_err(failure)
     }
 
-    /// A stream broke: the engine may have gone away.
+    /// The engine may have gone away.
     pub(crate) fn forget_version(&self) {
         self.transport.forget_version();
     }
 
-    async fn within<T>(
-        &self,
-        deadline: Duration,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let result =
-            tokio::time::timeout(deadline, work).await.unwrap_or(Err(Failure::Late(deadline)));
-        if matches!(result, Err(Failure::Unreachable(_))) {
-            self.transport.forget_version();
-        }
-        result
-    }
-
     /// The lower of the engine's version and ours, asked once until the engine goes away.
-    async fn agreed(&self) -> Result<(), Failure> {
+    pub(crate) async fn agreed(&self) -> Result<(), Failure> {
         if self.transport.is_agreed() {
             return Ok(());
         }
-        let asking = client(self.transport.unversioned())?.negotiate_version().await?;
+        let unversioned = client(self.transport.unversioned()).map_err(failure)?;
+        let asking = unversioned.negotiate_version().await.map_err(failure)?;
         let version = asking.client_version();
         tracing::debug!(%version, "engine API version agreed");
         self.transport.agree(version);

@@ -1,105 +1,28 @@
-//! What can go wrong with an engine, and which kind of error it is to the core.
-
-use std::error::Error as _;
-use std::time::Duration;
+//! What bollard's errors are to the core.
 
 use bollard::errors::Error as BollardError;
-use lb_core::{Error, ErrorKind};
-
-use crate::transport::NotConnected;
+use lb_core::ErrorKind;
+use lb_core::engine::Failure;
 
 /// What went wrong in one call.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
-    /// No connection, or one that broke.
-    #[error("the engine cannot be reached: {}", innermost(.0))]
-    Unreachable(#[source] BollardError),
-    /// No answer in time.
-    #[error("the engine did not answer within {0:?}")]
-    Late(Duration),
-    /// The engine said no.
-    #[error("{message} (HTTP {status})")]
-    Refused { status: u16, message: String },
-    /// An answer that does not parse.
-    #[error("the engine's answer does not parse: {0}")]
-    Garbled(#[source] BollardError),
-    /// A rule of ours, with the kind it breaks.
-    #[error("{message}")]
-    Rule { kind: ErrorKind, message: String },
-}
-
-impl Failure {
-    pub(crate) fn conflict(message: impl Into<String>) -> Self {
-        Self::Rule { kind: ErrorKind::Conflict, message: message.into() }
-    }
-
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::Rule { kind: ErrorKind::Invalid, message: message.into() }
-    }
-
-    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
-        Self::Rule { kind: ErrorKind::Unexpected, message: message.into() }
-    }
-
-    pub(crate) fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Unreachable(_) => ErrorKind::Unavailable,
-            Self::Late(_) => ErrorKind::Timeout,
-            Self::Refused { status, message } => refusal(*status, &message.to_lowercase()),
-            Self::Garbled(_) => ErrorKind::Unexpected,
-            Self::Rule { kind, .. } => *kind,
+pub(crate) fn failure(error: BollardError) -> Failure {
+    match error {
+        BollardError::DockerResponseServerError { status_code, message } => {
+            refused(status_code, message.trim())
         }
-    }
-
-    /// Whether the engine said that the thing does not exist.
-    pub(crate) const fn is_absent(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
-    }
-
-    /// Whether it may have been done although it failed: the answer is what is missing.
-    pub(crate) const fn is_unclear(&self) -> bool {
-        matches!(self, Self::Unreachable(_) | Self::Late(_) | Self::Garbled(_))
-    }
-
-    /// The core's error: what was being done, to what.
-    pub(crate) fn into_error(self, operation: &'static str, subject: impl Into<String>) -> Error {
-        Error::new(self.kind(), operation, subject, self.to_string()).with_source(self)
+        // An error in the middle of a stream that began with 200: the registry's, said by the engine.
+        BollardError::DockerStreamError { error } => refused(500, &error),
+        BollardError::RequestTimeoutError => Failure::Late(crate::engine::TRANSPORT_DEADLINE),
+        BollardError::IOError { .. }
+        | BollardError::HyperResponseError { .. }
+        | BollardError::HyperLegacyError { .. } => Failure::Unreachable(error.into()),
+        other => Failure::Garbled(other.into()),
     }
 }
 
-impl From<BollardError> for Failure {
-    fn from(error: BollardError) -> Self {
-        match error {
-            BollardError::DockerResponseServerError { status_code, message } => {
-                Self::Refused { status: status_code, message: message.trim().to_owned() }
-            }
-            // An error in the middle of a stream that began with 200: the registry's, said by the engine.
-            BollardError::DockerStreamError { error } => {
-                Self::Refused { status: 500, message: error }
-            }
-            BollardError::RequestTimeoutError => Self::Late(crate::engine::TRANSPORT_DEADLINE),
-            BollardError::IOError { .. }
-            | BollardError::HyperResponseError { .. }
-            | BollardError::HyperLegacyError { .. } => Self::Unreachable(error),
-            other => Self::Garbled(other),
-        }
-    }
-}
-
-/// The cause that says most: hyper's own text is "connection error".
-fn innermost(error: &BollardError) -> String {
-    if let BollardError::IOError { err } = error
-        && let Some(inner) = err.get_ref().and_then(|e| e.downcast_ref::<NotConnected>())
-    {
-        return inner.to_string();
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text
+fn refused(status: u16, message: &str) -> Failure {
+    let kind = refusal(status, &message.to_lowercase());
+    Failure::Refused { kind, status, message: message.to_owned() }
 }
 
 /// Phrases by which Docker Engine (20.10 to 29) tells apart what it answers with one status, in lower case.
@@ -239,16 +162,7 @@ mod tests {
             (418, "teapot", ErrorKind::Unexpected),
         ];
         for (status, message, kind) in cases {
-            let failure = Failure::Refused { status, message: message.into() };
-            assert_eq!(failure.kind(), kind, "{status} {message}");
+            assert_eq!(refused(status, message).kind(), kind, "{status} {message}");
         }
-    }
-
-    #[test]
-    fn the_error_names_operation_subject_and_the_engines_words() {
-        let failure = Failure::Refused { status: 404, message: "No such container: x".into() };
-        let error = failure.into_error("stop", "container \"x\"");
-        assert_eq!(error.to_string(), "stop container \"x\": No such container: x (HTTP 404)");
-        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

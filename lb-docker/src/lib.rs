@@ -38,6 +38,7 @@
 //! bollard writes request bodies to the `log` crate at its level `debug`, target `bollard`: a platform that
 //! forwards `log` must leave that target at `info`.
 
+mod api;
 mod convert;
 mod endpoint;
 mod engine;
@@ -45,5 +46,7 @@ mod error;
 mod runtime;
 mod transport;
 
+pub use api::DockerApi;
 pub use endpoint::Endpoint;
-pub use runtime::{Bounds, DEFAULT_PIDS, Deadlines, DockerRuntime, DockerRuntimeBuilder, Logs};
+pub use lb_core::engine::{Bounds, DEFAULT_PIDS, Deadlines};
+pub use runtime::{DockerRuntime, DockerRuntimeBuilder, Logs};

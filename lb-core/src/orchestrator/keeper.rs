@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
 use super::events::{Events, Happened};
 use super::inbox::Inbox;
 use super::link::bounded_store;
 use super::ticker::Ticker;
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
 use crate::ledger::Ledger;
 use crate::store::{LedgerStore, Term};

@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures_util::future::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::backoff::{Backoff, Jitter};
 use super::builder::LoopSettings;
 use super::inbox::{Inbox, Sight};
 use super::link::{Link, bounded};
 use super::ticker::Ticker;
+use crate::backoff::{Backoff, Jitter};
 use crate::balancer::Traffic;
 use crate::error::{Error, Result};
 use crate::model::{Assignment, ClusterId, ImageRef, InstanceId, LabelKey, ServerName};

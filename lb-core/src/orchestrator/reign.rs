@@ -7,12 +7,12 @@ use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::events::Happened;
 use super::link::bounded_store;
 use super::pass::Reign;
 use super::watch::{follow, renew};
 use super::{Request, Shared, Snapshot};
+use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
 use crate::store::{Standing, Term};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::backoff::Backoff;
 use super::inbox::{Inbox, News};
 use super::link::bounded;
+use crate::backoff::Backoff;
 use crate::error::Result;
 use crate::model::HostFacts;
 use crate::registry::HostRegistry;

@@ -45,6 +45,24 @@ pub enum Role {
     Checker,
 }
 
+impl Role {
+    /// As the label [`label::ROLE`] writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Balancer => "balancer",
+            Self::Agent => "agent",
+            Self::Checker => "checker",
+        }
+    }
+
+    /// Takes the label's text back. `None` for a text nobody writes.
+    pub fn from_label(text: &str) -> Option<Self> {
+        let all = [Self::Instance, Self::Balancer, Self::Agent, Self::Checker];
+        all.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
 /// A container to make: everything the engine needs, nothing it has to decide.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
@@ -231,4 +249,19 @@ pub struct NetworkSpec {
     pub subnet: Ipv4Net,
     /// Where the engine itself may allocate addresses: inside `subnet`, outside the planner's part.
     pub engine_range: Ipv4Net,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_have_labels_that_come_back() {
+        for role in [Role::Instance, Role::Balancer, Role::Agent, Role::Checker] {
+            assert_eq!(Role::from_label(role.as_str()), Some(role));
+            let serde = serde_json::to_value(role).unwrap();
+            assert_eq!(serde, role.as_str(), "the label is the serde form");
+        }
+        assert_eq!(Role::from_label("king"), None);
+    }
 }

@@ -1,20 +1,19 @@
 //! A spec as the body of `POST /containers/create`.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use bollard::auth::DockerCredentials;
 use bollard::models::{
     ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
     HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, PortBinding,
     PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
+use lb_core::engine::{environment, labels, owner_label, whole_seconds, writable_places};
 use lb_core::{
-    Access, Attachment, ByteSize, ClusterId, ContainerSpec, ImageRef, Privileges, Publish, Restart,
-    Volume, VolumeSource, label,
+    Access, Attachment, ByteSize, ClusterId, ContainerSpec, ImageRef, Privileges, Publish,
+    RegistryAuth, Restart, Volume, VolumeSource,
 };
 
-use super::role_text;
-use crate::error::Failure;
 use crate::runtime::Logs;
 
 /// What every container gets beside its spec.
@@ -24,19 +23,21 @@ pub(crate) struct Settings {
     pub(crate) pids: u32,
 }
 
-/// Writable places of a container whose root is read only: what programs expect to be able to write.
-const TMPFS: [(&str, &str); 2] = [
-    ("/tmp", "rw,nosuid,nodev,noexec,size=64m,mode=1777"),
-    ("/run", "rw,nosuid,nodev,noexec,size=16m,mode=755"),
-];
+/// Where logins without a registry in the image's name go, by Docker's custom.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
-/// The names under which the engine may know the image, likeliest first. A digest is a manifest's, known
-/// as `repository@digest`, or a local image's id, known by itself.
-pub(crate) fn image_names(image: &ImageRef) -> Vec<String> {
-    match image.digest() {
-        Some(digest) => vec![format!("{}@{digest}", image.repository()), digest.to_string()],
-        None => vec![image.to_string()],
-    }
+/// A login as bollard takes it.
+pub(crate) fn credentials(
+    image: &ImageRef,
+    auth: Option<&RegistryAuth>,
+) -> Option<DockerCredentials> {
+    let auth = auth?;
+    Some(DockerCredentials {
+        username: Some(auth.username.clone()),
+        password: Some(auth.password.expose().to_owned()),
+        serveraddress: Some(image.registry().unwrap_or(DOCKER_HUB).to_owned()),
+        ..DockerCredentials::default()
+    })
 }
 
 /// The whole body but the image's name.
@@ -44,18 +45,19 @@ pub(crate) fn create_body(
     cluster: &ClusterId,
     spec: &ContainerSpec,
     settings: &Settings,
-) -> Result<ContainerCreateBody, Failure> {
-    check(spec)?;
+) -> ContainerCreateBody {
     let (networking_config, network_mode) = attachment(&spec.network);
-    Ok(ContainerCreateBody {
+    ContainerCreateBody {
         user: spec.user.as_ref().map(ToString::to_string),
-        env: Some(environment(spec)),
+        env: Some(
+            environment(spec).iter().map(|(name, value)| format!("{name}={value}")).collect(),
+        ),
         entrypoint: spec.command.clone(),
         cmd: spec.args.clone(),
-        labels: Some(labels(cluster, spec)),
+        labels: Some(labels(cluster, spec).into_iter().collect()),
         exposed_ports: Some(spec.publish.iter().map(port_key).collect()),
         stop_signal: Some(spec.stop_signal.to_string()),
-        stop_timeout: Some(whole_seconds(spec.stop_grace)),
+        stop_timeout: Some(i64::try_from(whole_seconds(spec.stop_grace)).unwrap_or(i64::MAX)),
         // Readiness is probed from outside; an image's own check would only cost and make noise.
         healthcheck: Some(HealthConfig {
             test: Some(vec!["NONE".into()]),
@@ -64,43 +66,7 @@ pub(crate) fn create_body(
         networking_config,
         host_config: Some(host_config(cluster, spec, settings, network_mode)),
         ..ContainerCreateBody::default()
-    })
-}
-
-/// Seconds for the engine, which takes whole ones: rounded up.
-pub(crate) fn whole_seconds(time: Duration) -> i64 {
-    i64::try_from(time.as_secs() + u64::from(time.subsec_nanos() > 0)).unwrap_or(i64::MAX)
-}
-
-fn check(spec: &ContainerSpec) -> Result<(), Failure> {
-    if !spec.publish.is_empty() && !matches!(spec.network, Attachment::Network { .. }) {
-        return Err(Failure::invalid(
-            "publish: ports can only be published from a network of their own, not from \"none\" or \"host\"",
-        ));
     }
-    match spec.hosts.keys().find(|name| name.wildcard_base().is_some()) {
-        Some(name) => Err(Failure::invalid(format!(
-            "hosts: {name}: /etc/hosts holds whole names, not wildcards"
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn environment(spec: &ContainerSpec) -> Vec<String> {
-    let secrets = spec.secrets.iter().map(|(name, value)| format!("{name}={}", value.expose()));
-    let plain = spec.env.iter().filter(|(name, _)| !spec.secrets.contains_key(*name));
-    plain.map(|(name, value)| format!("{name}={value}")).chain(secrets).collect()
-}
-
-/// Ours last: no further label takes ownership away.
-fn labels(cluster: &ClusterId, spec: &ContainerSpec) -> HashMap<String, String> {
-    let own = [
-        (label::CLUSTER, cluster.to_string()),
-        (label::SPEC, spec.hash().to_string()),
-        (label::ROLE, role_text(spec.role).to_owned()),
-    ];
-    let further = spec.labels.iter().map(|(key, value)| (key.to_string(), value.clone()));
-    further.chain(own.map(|(key, value)| (key.to_owned(), value))).collect()
 }
 
 fn attachment(network: &Attachment) -> (Option<NetworkingConfig>, String) {
@@ -139,7 +105,7 @@ fn host_config(
         restart_policy: Some(restart_policy(spec.restart)),
         mounts: Some(spec.volumes.iter().map(|volume| mount(cluster, volume)).collect()),
         readonly_rootfs: Some(spec.privileges.read_only_root),
-        tmpfs: spec.privileges.read_only_root.then(|| tmpfs(&spec.volumes)),
+        tmpfs: spec.privileges.read_only_root.then(|| tmpfs(spec)),
         security_opt: Some(vec!["no-new-privileges:true".into()]),
         cap_add: capabilities(&spec.privileges),
         cap_drop: Some(vec![dropped(&spec.privileges).into()]),
@@ -184,7 +150,7 @@ fn mount(cluster: &ClusterId, volume: &Volume) -> Mount {
         VolumeSource::Path(path) => (MountType::BIND, path.to_string()),
         VolumeSource::Name(name) => (MountType::VOLUME, name.to_string()),
     };
-    let owner = HashMap::from([(label::CLUSTER.to_owned(), cluster.to_string())]);
+    let owner = HashMap::from([owner_label(cluster)]);
     let options = MountVolumeOptions { labels: Some(owner), ..MountVolumeOptions::default() };
     Mount {
         target: Some(volume.target.to_string()),
@@ -196,14 +162,8 @@ fn mount(cluster: &ClusterId, volume: &Volume) -> Mount {
     }
 }
 
-/// A volume on the very place goes before.
-fn tmpfs(volumes: &[Volume]) -> HashMap<String, String> {
-    let free = |path: &str| volumes.iter().all(|volume| volume.target.as_str() != path);
-    TMPFS
-        .iter()
-        .filter(|(path, _)| free(path))
-        .map(|(path, options)| ((*path).to_owned(), (*options).to_owned()))
-        .collect()
+fn tmpfs(spec: &ContainerSpec) -> HashMap<String, String> {
+    writable_places(spec).map(|(path, options)| (path.to_owned(), options.to_owned())).collect()
 }
 
 fn capabilities(privileges: &Privileges) -> Option<Vec<String>> {

@@ -1,13 +1,11 @@
-//! Networks: the request, what an existing one must look like, and the host's routes.
+//! Networks: the request, and what an existing one is.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use ipnet::Ipv4Net;
-use lb_core::{ClusterId, NetworkSpec, label};
-
-use crate::error::Failure;
+use lb_core::engine::{SeenNetwork, owner_label};
+use lb_core::{ClusterId, NetworkSpec};
 
 pub(crate) fn network_request(cluster: &ClusterId, spec: &NetworkSpec) -> NetworkCreateRequest {
     let config = IpamConfig {
@@ -23,63 +21,21 @@ pub(crate) fn network_request(cluster: &ClusterId, spec: &NetworkSpec) -> Networ
         driver: Some("bridge".into()),
         ipam: Some(ipam),
         enable_ipv6: Some(false),
-        labels: Some(HashMap::from([(label::CLUSTER.to_owned(), cluster.to_string())])),
+        labels: Some(HashMap::from([owner_label(cluster)])),
         ..NetworkCreateRequest::default()
     }
 }
 
-/// Whether the network that has this name is the one asked for.
-pub(crate) fn existing_matches(
-    cluster: &ClusterId,
-    spec: &NetworkSpec,
-    existing: &NetworkInspect,
-) -> Result<(), Failure> {
-    super::observe::owned(cluster, existing.labels.as_ref())?;
-    let config = existing.ipam.as_ref().and_then(|ipam| ipam.config.as_ref()?.first());
-    let read = |text: Option<&String>| text.and_then(|t| t.parse::<Ipv4Net>().ok());
-    let subnet = read(config.and_then(|c| c.subnet.as_ref()));
-    let range = read(config.and_then(|c| c.ip_range.as_ref()));
-    let same =
-        |have: Option<Ipv4Net>, want: Ipv4Net| have.is_some_and(|n| n.trunc() == want.trunc());
-    if !same(subnet, spec.subnet) {
-        return Err(Failure::conflict(format!(
-            "exists with subnet {}, not {}: remove it or give the old subnet",
-            shown(subnet),
-            spec.subnet
-        )));
+/// Missing fields are taken for what they can mean.
+pub(crate) fn seen_network(network: NetworkInspect) -> SeenNetwork {
+    let config = network.ipam.and_then(|ipam| ipam.config?.into_iter().next()).unwrap_or_default();
+    let read = |text: Option<String>| text.and_then(|t| t.parse::<Ipv4Net>().ok());
+    let name = network.name.unwrap_or_default();
+    SeenNetwork {
+        id: network.id.unwrap_or_else(|| name.clone()),
+        name,
+        labels: network.labels.unwrap_or_default().into_iter().collect(),
+        subnet: read(config.subnet),
+        range: read(config.ip_range).map(|net| net.network()..=net.broadcast()),
     }
-    match same(range, spec.engine_range) {
-        true => Ok(()),
-        false => Err(Failure::conflict(format!(
-            "exists with the engine's range {}, not {}: the engine could give out the planner's addresses",
-            shown(range),
-            spec.engine_range
-        ))),
-    }
-}
-
-fn shown(network: Option<Ipv4Net>) -> String {
-    network.map_or_else(|| "none".to_owned(), |n| n.to_string())
-}
-
-/// The first route of `table` (the text of `/proc/net/route`) that overlaps `subnet`, as `net via device`.
-/// Routes of half the address space and more are defaults, which a network may always cut into.
-pub(crate) fn host_route_in_the_way(table: &str, subnet: Ipv4Net) -> Option<String> {
-    table.lines().skip(1).filter_map(route).find_map(|(network, device)| {
-        let overlaps = network.contains(&subnet.network()) || subnet.contains(&network.network());
-        (overlaps && network.prefix_len() > 1).then(|| format!("{network} on {device}"))
-    })
-}
-
-/// Device, destination, ..., mask: hexadecimal in the machine's byte order (proc(5)).
-fn route(line: &str) -> Option<(Ipv4Net, &str)> {
-    let mut fields = line.split_ascii_whitespace();
-    let device = fields.next()?;
-    let destination = hex_address(fields.next()?)?;
-    let mask = hex_address(fields.nth(5)?)?;
-    Some((Ipv4Net::with_netmask(destination, mask).ok()?, device))
-}
-
-fn hex_address(text: &str) -> Option<Ipv4Addr> {
-    Some(Ipv4Addr::from(u32::from_str_radix(text, 16).ok()?.to_ne_bytes()))
 }

@@ -1,65 +1,43 @@
 //! What the engine says, in the core's words. Missing and unknown fields are taken for what they can mean.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerMemoryStats, ContainerState as EngineState,
-    ContainerStateStatusEnum as Status, ContainerStatsResponse, ContainerSummary, EventMessage,
-    ImageInspect,
+    ContainerStateStatusEnum as Status, ContainerStatsResponse, ContainerSummary,
+    ContainerSummaryStateEnum as ListState, CreateImageInfo, EventMessage, ImageInspect,
+    SystemInfo,
 };
+use lb_core::engine::{Failure, Hint, PullLine, Seen, SeenImage, Summary};
 use lb_core::{
-    ByteSize, ClusterId, Container, ContainerId, ContainerName, ContainerState, Exit, ImageDigest,
-    ImageRef, LabelKey, Readiness, RuntimeEvent, SpecHash, Usage, label,
+    ByteSize, ContainerName, ContainerState, EngineInfo, Exit, ImageDigest, ProgressStep,
+    RuntimeEvent, Usage,
 };
 
-use super::role_of;
-use crate::error::Failure;
-
-/// What stands under a container's name.
-#[derive(Debug)]
-pub(crate) struct Found {
-    pub(crate) id: String,
-    pub(crate) spec: SpecHash,
-    pub(crate) state: ContainerState,
-}
-
-/// The container `name`, if it is there and this cluster's. Engines also find by the beginning of an id:
-/// that is somebody else.
-pub(crate) fn found(
-    cluster: &ClusterId,
-    name: &ContainerName,
-    answer: ContainerInspectResponse,
-) -> Result<Option<Found>, Failure> {
-    if answer.name.as_deref().map(|n| n.trim_start_matches('/')) != Some(name.as_str()) {
-        return Ok(None);
-    }
-    let labels = answer.config.and_then(|config| config.labels);
-    owned(cluster, labels.as_ref())?;
-    let spec = labels.as_ref().and_then(|l| l.get(label::SPEC)).cloned().unwrap_or_default();
-    let id = answer.id.ok_or_else(|| Failure::unexpected("the engine gave a container no id"))?;
-    let state = state(&answer.state.unwrap_or_default());
-    Ok(Some(Found { id, spec: SpecHash::from_label(spec), state }))
-}
-
-/// Whether the labels are this cluster's.
-pub(crate) fn owned(
-    cluster: &ClusterId,
-    labels: Option<&HashMap<String, String>>,
-) -> Result<(), Failure> {
-    match labels.and_then(|labels| labels.get(label::CLUSTER)) {
-        Some(owner) if owner == cluster.as_str() => Ok(()),
-        Some(owner) => {
-            Err(Failure::conflict(format!("belongs to cluster {owner:?}, not {cluster:?}")))
-        }
-        None => Err(Failure::conflict(format!(
-            "exists without the label {}: it was not made by cluster {cluster:?}",
-            label::CLUSTER
-        ))),
+pub(crate) fn engine_info(info: SystemInfo) -> EngineInfo {
+    let system = info.operating_system.unwrap_or_default();
+    let secured = info.security_options.unwrap_or_default();
+    // Inside a virtual machine or a user's own namespace, bridges are out of the host's reach.
+    let apart = system.contains("Docker Desktop") || secured.iter().any(|s| s.contains("rootless"));
+    EngineInfo {
+        name: "docker".into(),
+        version: info.server_version.unwrap_or_default(),
+        addresses: info.os_type.as_deref() == Some("linux") && !apart,
+        limits: info.memory_limit == Some(true) && info.cpu_cfs_quota == Some(true),
     }
 }
 
-pub(crate) fn state(state: &EngineState) -> ContainerState {
+pub(crate) fn seen(answer: ContainerInspectResponse) -> Result<Seen, Failure> {
+    let labels = answer.config.and_then(|config| config.labels).unwrap_or_default();
+    Ok(Seen {
+        id: answer.id.ok_or_else(|| Failure::unexpected("the engine gave a container no id"))?,
+        name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
+        labels: labels.into_iter().collect(),
+        state: state(&answer.state.unwrap_or_default()),
+    })
+}
+
+pub(super) fn state(state: &EngineState) -> ContainerState {
     match state.status {
         Some(Status::CREATED) => ContainerState::Created,
         // Restarting is the engine's affair; paused was somebody's choice, and probes will tell.
@@ -73,36 +51,26 @@ pub(crate) fn state(state: &EngineState) -> ContainerState {
     }
 }
 
-/// The container's own name among its names: `/name`, where links would be `/other/name`.
-pub(crate) fn container_name(names: &[String]) -> Option<ContainerName> {
-    let own = names.iter().filter_map(|n| n.strip_prefix('/')).find(|n| !n.contains('/'))?;
-    ContainerName::new(own).ok()
-}
-
-/// A container of the list, once its state is known. None if our labels are on something we did not make.
-pub(crate) fn listed(summary: ContainerSummary, state: ContainerState) -> Option<Container> {
-    let name = container_name(summary.names.as_deref().unwrap_or_default())?;
-    let labels = summary.labels.unwrap_or_default();
-    let role = role_of(labels.get(label::ROLE)?)?;
-    let spec = SpecHash::from_label(labels.get(label::SPEC)?.as_str());
-    Some(Container {
-        name,
-        id: ContainerId(summary.id?),
-        role,
-        spec,
-        labels: further(labels),
-        state,
-        readiness: Readiness::Unknown,
+pub(crate) fn summary(summary: ContainerSummary) -> Option<Summary> {
+    Some(Summary {
+        id: summary.id?,
+        name: container_name(summary.names.as_deref().unwrap_or_default()),
+        labels: summary.labels.unwrap_or_default().into_iter().collect(),
+        state: match summary.state {
+            Some(ListState::CREATED) => Some(ContainerState::Created),
+            Some(ListState::RUNNING | ListState::PAUSED | ListState::RESTARTING) => {
+                Some(ContainerState::Running)
+            }
+            // How it ended, a list does not say.
+            _ => None,
+        },
     })
 }
 
-fn further(labels: HashMap<String, String>) -> BTreeMap<LabelKey, String> {
-    let ours = [label::CLUSTER, label::SPEC, label::ROLE];
-    labels
-        .into_iter()
-        .filter(|(key, _)| !ours.contains(&key.as_str()))
-        .filter_map(|(key, value)| Some((LabelKey::new(key).ok()?, value)))
-        .collect()
+/// The container's own name among its names: `/name`, where links would be `/other/name`.
+pub(super) fn container_name(names: &[String]) -> Option<ContainerName> {
+    let own = names.iter().filter_map(|n| n.strip_prefix('/')).find(|n| !n.contains('/'))?;
+    ContainerName::new(own).ok()
 }
 
 /// Counters of a container, if it ran when they were read: an ended one has the year 1 for a time.
@@ -126,8 +94,12 @@ fn working_set(memory: &ContainerMemoryStats) -> Option<u64> {
     Some(cache.filter(|cache| *cache < usage).map_or(usage, |cache| usage - cache))
 }
 
+pub(crate) fn hint(message: &EventMessage) -> Hint {
+    Hint { at: message.time_nano.map(i128::from), event: event(message) }
+}
+
 /// The hint in an event, if it is one of ours.
-pub(crate) fn event(message: &EventMessage) -> Option<RuntimeEvent> {
+fn event(message: &EventMessage) -> Option<RuntimeEvent> {
     let name = message.actor.as_ref()?.attributes.as_ref()?.get("name")?;
     let name = ContainerName::new(name).ok()?;
     match message.action.as_deref()? {
@@ -138,37 +110,37 @@ pub(crate) fn event(message: &EventMessage) -> Option<RuntimeEvent> {
     }
 }
 
-/// The manifest digests under which a registry knows the image in this repository, in order.
-pub(crate) fn registry_digests(image: &ImageRef, local: &ImageInspect) -> Vec<ImageDigest> {
-    let repository = familiar(image.repository());
-    let of = |entry: &String| {
-        let (name, digest) = entry.split_once('@')?;
-        (familiar(name) == repository).then(|| ImageDigest::new(digest).ok())?
+/// As the engine takes a time: `seconds.nanoseconds`.
+pub(crate) fn unix_time(nanoseconds: i128) -> String {
+    const SECOND: i128 = 1_000_000_000;
+    format!("{}.{:09}", nanoseconds.div_euclid(SECOND), nanoseconds.rem_euclid(SECOND))
+}
+
+pub(crate) fn seen_image(image: ImageInspect) -> Result<SeenImage, Failure> {
+    let id = ImageDigest::new(image.id.unwrap_or_default())
+        .map_err(|e| Failure::unexpected(format!("the engine gave an image a strange id: {e}")))?;
+    let digest = |entry: String| {
+        let (repository, digest) = entry.split_once('@')?;
+        Some((repository.to_owned(), ImageDigest::new(digest).ok()?))
     };
-    let mut digests: Vec<_> = local.repo_digests.iter().flatten().filter_map(of).collect();
-    digests.sort();
-    digests
+    let digests = image.repo_digests.into_iter().flatten().filter_map(digest).collect();
+    Ok(SeenImage { id, digests, single: None })
 }
 
-/// The image's own id.
-pub(crate) fn local_digest(local: &ImageInspect) -> Result<ImageDigest, Failure> {
-    let id = local.id.clone().unwrap_or_default();
-    ImageDigest::new(id)
-        .map_err(|e| Failure::unexpected(format!("the engine gave an image a strange id: {e}")))
-}
-
-/// `Digest: sha256:...`, which ends every pull.
-pub(crate) fn pulled_digest(status: &str) -> Option<ImageDigest> {
-    ImageDigest::new(status.strip_prefix("Digest: ")?).ok()
-}
-
-/// A repository as the engine shows it: Docker Hub's own name and its `library` left out
-/// (github.com/distribution/reference, `FamiliarName`).
-fn familiar(repository: &str) -> &str {
-    let hub = ["docker.io/", "index.docker.io/"];
-    let path = hub.iter().find_map(|h| repository.strip_prefix(h)).unwrap_or(repository);
-    match path.strip_prefix("library/") {
-        Some(name) if !name.contains('/') => name,
-        _ => path,
+/// The registry's answers are not told apart: the engine was asked what the tag means before.
+pub(crate) fn pull_line(line: CreateImageInfo) -> PullLine {
+    let status = line.status.unwrap_or_default();
+    let bytes = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let detail = line.progress_detail.unwrap_or_default();
+    PullLine {
+        answered: true,
+        // `Digest: sha256:...`, which ends every pull.
+        digest: status.strip_prefix("Digest: ").and_then(|d| ImageDigest::new(d).ok()),
+        step: ProgressStep {
+            what: status,
+            item: line.id.unwrap_or_default(),
+            done: bytes(detail.current),
+            total: bytes(detail.total),
+        },
     }
 }

@@ -7,6 +7,7 @@ use bollard::models::{
     ContainerInspectResponse, ContainerStatsResponse, ContainerSummary, EventMessage, ImageInspect,
     NetworkInspect,
 };
+use lb_core::engine::Summary;
 use lb_core::{
     Access, Attachment, ByteSize, Capability, ClusterId, ContainerSpec, ContainerState, Cpu,
     ErrorKind, Exit, NetworkSpec, Privileges, Publish, Restart, Role, RuntimeEvent, Secret, Volume,
@@ -23,7 +24,7 @@ fn cluster() -> ClusterId {
 
 fn body(spec: &ContainerSpec) -> Value {
     let settings = Settings { logs: Logs::default(), pids: 100 };
-    serde_json::to_value(create_body(&cluster(), spec, &settings).unwrap()).unwrap()
+    serde_json::to_value(create_body(&cluster(), spec, &settings)).unwrap()
 }
 
 fn plain() -> ContainerSpec {
@@ -153,30 +154,6 @@ fn a_spec_that_sets_nothing() {
     assert_eq!(body(&plain()), wanted);
 }
 
-#[test]
-fn settings_that_contradict_each_other_are_refused() {
-    let publish = vec![Publish { address: [127, 0, 0, 1].into(), host: 1, container: 1 }];
-    let on_host = ContainerSpec { network: Attachment::Host, publish: publish.clone(), ..plain() };
-    let alone = ContainerSpec { publish, ..plain() };
-    let wildcard = ContainerSpec {
-        hosts: BTreeMap::from([("*.example.org".parse().unwrap(), [1, 1, 1, 1].into())]),
-        ..plain()
-    };
-    let settings = Settings { logs: Logs::Engine, pids: 1 };
-    for spec in [on_host, alone, wildcard] {
-        let failure = create_body(&cluster(), &spec, &settings).unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::Invalid, "{failure}");
-    }
-}
-
-#[test]
-fn a_pinned_image_has_two_names_and_a_tagged_one_its_own() {
-    let digest = format!("sha256:{}", "ab".repeat(32));
-    let pinned = format!("r.example.org:5000/cart:1@{digest}").parse().unwrap();
-    assert_eq!(image_names(&pinned), [format!("r.example.org:5000/cart@{digest}"), digest]);
-    assert_eq!(image_names(&"cart:1".parse().unwrap()), ["cart:1"]);
-}
-
 fn network() -> NetworkSpec {
     NetworkSpec {
         name: "shop.h1".parse().unwrap(),
@@ -200,74 +177,36 @@ fn a_network() {
 }
 
 #[test]
-fn a_network_that_is_there_must_be_ours_and_the_same() {
-    let there = |owner: &str, subnet: &str, range: &str| -> NetworkInspect {
+fn a_container_by_itself() {
+    let answer = |id: Option<&str>| -> ContainerInspectResponse {
         serde_json::from_value(json!({
-            "Name": "shop.h1",
-            "Labels": {"lb.cluster": owner},
-            "IPAM": {"Config": [{"Subnet": subnet, "IPRange": range, "Gateway": "x"}]},
-            "SomethingNew": {"a": 1},
+            "Id": id, "Name": "/cafe", "State": {"Status": "running", "Running": true},
+            "Config": {"Labels": {"lb.spec": "abc"}}, "New": [1],
         }))
         .unwrap()
     };
-    let check = |network_there| existing_matches(&cluster(), &network(), &network_there);
-    assert!(check(there("shop", "10.1.2.0/24", "10.1.2.240/28")).is_ok());
-    for (owner, subnet, range, word) in [
-        ("other", "10.1.2.0/24", "10.1.2.240/28", "belongs to cluster \"other\""),
-        ("shop", "10.1.3.0/24", "10.1.3.240/28", "exists with subnet 10.1.3.0/24"),
-        ("shop", "10.1.2.0/24", "10.1.2.0/28", "exists with the engine's range 10.1.2.0/28"),
-        ("shop", "fd00::/64", "", "exists with subnet none"),
-    ] {
-        let failure = check(there(owner, subnet, range)).unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::Conflict);
-        assert!(failure.to_string().starts_with(word), "{failure}");
-    }
-    let unlabelled: NetworkInspect = serde_json::from_value(json!({"Name": "shop.h1"})).unwrap();
-    assert_eq!(check(unlabelled).unwrap_err().kind(), ErrorKind::Conflict);
-}
-
-#[cfg(target_endian = "little")]
-#[test]
-fn routes_in_the_way_are_found_and_defaults_are_not() {
-    // 0.0.0.0/0, 128.0.0.0/1 (a VPN's half), 10.1.0.0/16, 198.18.0.0/24
-    let table = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n\
-        eth0\t00000000\t010012C6\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
-        tun0\t00000080\t00000000\t0003\t0\t0\t0\t00000080\t0\t0\t0\n\
-        eth1\t0000010A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n\
-        eth0\t000012C6\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
-        broken line\n";
-    let blocked = |subnet: &str| host_route_in_the_way(table, subnet.parse().unwrap());
-    assert_eq!(blocked("10.1.2.0/24").as_deref(), Some("10.1.0.0/16 on eth1"));
-    assert_eq!(blocked("10.0.0.0/8").as_deref(), Some("10.1.0.0/16 on eth1"));
-    assert_eq!(blocked("198.18.0.128/25").as_deref(), Some("198.18.0.0/24 on eth0"));
-    assert_eq!(blocked("10.2.0.0/16"), None);
-    assert_eq!(blocked("192.168.0.0/16"), None);
-}
-
-fn inspected(name: &str, cluster: Option<&str>, state: &Value) -> ContainerInspectResponse {
-    let mut labels = json!({"lb.spec": "abc"});
-    if let Some(cluster) = cluster {
-        labels["lb.cluster"] = cluster.into();
-    }
-    serde_json::from_value(json!({
-        "Id": "f00", "Name": name, "State": state, "Config": {"Labels": labels}, "New": [1],
-    }))
-    .unwrap()
+    let seen = super::seen(answer(Some("f00"))).unwrap();
+    assert_eq!((seen.id.as_str(), seen.name.as_str()), ("f00", "cafe"));
+    assert_eq!((seen.labels["lb.spec"].as_str(), seen.state), ("abc", ContainerState::Running));
+    assert_eq!(super::seen(answer(None)).unwrap_err().kind(), ErrorKind::Unexpected);
 }
 
 #[test]
-fn a_container_is_found_by_its_exact_name_and_owner_only() {
-    let name = "cafe".parse().unwrap();
-    let running = json!({"Status": "running", "Running": true});
-    let look = |answer| found(&cluster(), &name, answer);
-    let ours = look(inspected("/cafe", Some("shop"), &running)).unwrap().unwrap();
-    assert_eq!((ours.id.as_str(), ours.spec.as_str()), ("f00", "abc"));
-    assert_eq!(ours.state, ContainerState::Running);
-    assert!(look(inspected("/other-whose-id-begins-cafe", None, &running)).unwrap().is_none());
-    for owner in [Some("else"), None] {
-        let failure = look(inspected("/cafe", owner, &running)).unwrap_err();
-        assert_eq!(failure.kind(), ErrorKind::Conflict, "{failure}");
-    }
+fn a_network_by_itself() {
+    let answer = |ipam: &Value| -> NetworkInspect {
+        serde_json::from_value(json!({
+            "Id": "n1", "Name": "shop.h1", "Labels": {"lb.cluster": "shop"}, "IPAM": ipam, "New": {"a": 1},
+        }))
+        .unwrap()
+    };
+    let full = json!({"Config": [{"Subnet": "10.1.2.0/24", "IPRange": "10.1.2.240/28"}]});
+    let seen = seen_network(answer(&full));
+    assert_eq!((seen.id.as_str(), seen.name.as_str()), ("n1", "shop.h1"));
+    assert_eq!(seen.labels["lb.cluster"], "shop");
+    assert_eq!(seen.subnet, Some("10.1.2.0/24".parse().unwrap()));
+    assert_eq!(seen.range, Some([10, 1, 2, 240].into()..=[10, 1, 2, 255].into()));
+    let six = seen_network(answer(&json!({"Config": [{"Subnet": "fd00::/64"}]})));
+    assert_eq!((six.subnet, six.range), (None, None));
 }
 
 #[test]
@@ -287,35 +226,22 @@ fn states() {
     ];
     for (answer, wanted) in cases {
         let answer = serde_json::from_value(answer).unwrap();
-        assert_eq!(state(&answer), wanted, "{answer:?}");
+        assert_eq!(observe::state(&answer), wanted, "{answer:?}");
     }
 }
 
 #[test]
-fn what_carries_our_labels_but_is_not_of_our_making_is_not_listed() {
-    let summary = |name: &str, labels: &Value| -> ContainerSummary {
-        serde_json::from_value(json!({"Id": "1", "Names": [name], "Labels": labels})).unwrap()
+fn a_container_in_a_list() {
+    let listed = |names: &[&str], state: &str| -> Summary {
+        let answer = json!({"Id": "1", "Names": names, "Labels": {"a": "b"}, "State": state});
+        super::summary(serde_json::from_value::<ContainerSummary>(answer).unwrap()).unwrap()
     };
-    let ours = json!({"lb.cluster": "shop", "lb.spec": "h", "lb.role": "checker", "a b": "bad key", "tier": "web"});
-    let container = listed(summary("/c1", &ours), ContainerState::Running).unwrap();
-    assert_eq!(container.role, Role::Checker);
-    let labels: Vec<_> = container.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    assert_eq!(labels, [("tier", "web")]);
-    let unknown_role = json!({"lb.cluster": "shop", "lb.spec": "h", "lb.role": "king"});
-    assert!(listed(summary("/c1", &unknown_role), ContainerState::Running).is_none());
-    assert!(listed(summary("/Not_Ours", &ours), ContainerState::Running).is_none());
-    assert!(
-        listed(summary("/c1", &json!({"lb.cluster": "shop"})), ContainerState::Running).is_none()
-    );
-    assert_eq!(container_name(&["/web/db".into(), "/db".into()]).unwrap().as_str(), "db");
-}
-
-#[test]
-fn roles_have_labels_that_come_back() {
-    for role in [Role::Instance, Role::Balancer, Role::Agent, Role::Checker] {
-        assert_eq!(role_of(role_text(role)), Some(role));
-        assert_eq!(json!(role), json!(role_text(role)), "the label is the serde form");
-    }
+    let running = listed(&["/web/db", "/db"], "running");
+    assert_eq!((running.name.unwrap().as_str(), running.labels["a"].as_str()), ("db", "b"));
+    assert_eq!(running.state, Some(ContainerState::Running));
+    assert_eq!(listed(&["/Not_Ours"], "created").name, None);
+    assert_eq!(listed(&["/c1"], "created").state, Some(ContainerState::Created));
+    assert_eq!(listed(&["/c1"], "exited").state, None, "how, the list does not say");
 }
 
 #[test]
@@ -358,36 +284,43 @@ fn events_are_hints_about_containers() {
         .unwrap()
     };
     let name = || "c1".parse().unwrap();
-    assert_eq!(event(&message("start", "c1")), Some(RuntimeEvent::Started(name())));
-    assert_eq!(event(&message("die", "c1")), Some(RuntimeEvent::Exited(name())));
-    assert_eq!(event(&message("destroy", "c1")), Some(RuntimeEvent::Removed(name())));
-    assert_eq!(event(&message("exec_start: sh", "c1")), None);
-    assert_eq!(event(&message("start", "Not_Ours")), None);
+    assert_eq!(hint(&message("start", "c1")).event, Some(RuntimeEvent::Started(name())));
+    assert_eq!(hint(&message("die", "c1")).event, Some(RuntimeEvent::Exited(name())));
+    assert_eq!(hint(&message("destroy", "c1")).event, Some(RuntimeEvent::Removed(name())));
+    assert_eq!(hint(&message("exec_start: sh", "c1")).event, None);
+    assert_eq!(hint(&message("start", "Not_Ours")).event, None);
 }
 
 #[test]
-fn an_images_digest_is_its_repositorys() {
+fn an_image_has_an_id_and_its_registries_digests() {
     let digest = |n: u8| format!("sha256:{}", format!("{n:02x}").repeat(32));
-    let local: ImageInspect = serde_json::from_value(json!({
-        "Id": digest(1),
-        "RepoDigests": [
-            format!("127.0.0.1:5000/cart@{}", digest(9)),
-            format!("127.0.0.1:5000/cart@{}", digest(2)),
-            format!("cart@{}", digest(3)),
-            format!("team/cart@{}", digest(4)),
-        ],
-    }))
-    .unwrap();
-    let of = |image: &str| -> Vec<String> {
-        registry_digests(&image.parse().unwrap(), &local).iter().map(ToString::to_string).collect()
+    let image = |id: &str| -> ImageInspect {
+        let digests = [format!("127.0.0.1:5000/cart@{}", digest(9)), "broken".into()];
+        serde_json::from_value(json!({"Id": id, "RepoDigests": digests})).unwrap()
     };
-    assert_eq!(of("127.0.0.1:5000/cart:1"), [digest(2), digest(9)]);
-    assert_eq!(of("cart"), [digest(3)]);
-    assert_eq!(of("docker.io/library/cart:7"), [digest(3)]);
-    assert_eq!(of("docker.io/team/cart"), [digest(4)]);
-    assert!(of("127.0.0.1:5001/cart").is_empty());
-    assert_eq!(local_digest(&local).unwrap().as_str(), digest(1));
-    let line = format!("Digest: {}", digest(5));
-    assert_eq!(pulled_digest(&line).unwrap().as_str(), digest(5));
-    assert_eq!(pulled_digest("Status: Image is up to date"), None);
+    let seen = seen_image(image(&digest(1))).unwrap();
+    assert_eq!(seen.id.as_str(), digest(1));
+    assert_eq!(seen.digests, [("127.0.0.1:5000/cart".to_owned(), digest(9).parse().unwrap())]);
+    assert_eq!(seen_image(image("strange")).unwrap_err().kind(), ErrorKind::Unexpected);
+}
+
+#[test]
+fn a_pull_ends_with_its_digest() {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let line = |answer: Value| pull_line(serde_json::from_value(answer).unwrap());
+    let last = line(json!({ "status": format!("Digest: {digest}") }));
+    assert_eq!(last.digest.unwrap().as_str(), digest);
+    let progress = line(
+        json!({"status": "Downloading", "id": "l1", "progressDetail": {"current": 3, "total": 9}}),
+    );
+    assert_eq!(
+        (progress.step.item.as_str(), progress.step.done, progress.step.total),
+        ("l1", 3, 9)
+    );
+    assert_eq!(progress.digest, None);
+}
+
+#[test]
+fn times_are_written_with_all_nine_digits() {
+    assert_eq!(unix_time(1_700_000_000_000_000_001), "1700000000.000000001");
 }

@@ -6,47 +6,53 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// First wait after a failure.
 const FIRST: Duration = Duration::from_millis(100);
-/// Longest wait.
+/// Longest wait, unless told otherwise.
 const LONGEST: Duration = Duration::from_secs(10);
 
 /// The waits of one subject. Equal seeds give equal waits: there is no ambient randomness here.
 #[derive(Debug, Clone)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
+    longest: Duration,
     jitter: Jitter,
 }
 
 impl Backoff {
     /// For a subject named by `seed`: different subjects do not retry in step.
-    pub(super) fn new(seed: &str) -> Self {
-        Self { failures: 0, jitter: Jitter::new(seed) }
+    pub(crate) fn new(seed: &str) -> Self {
+        Self { failures: 0, longest: LONGEST, jitter: Jitter::new(seed) }
+    }
+
+    /// With another longest wait.
+    pub(crate) const fn up_to(self, longest: Duration) -> Self {
+        Self { longest, ..self }
     }
 
     /// The next wait: half of it fixed, half of it random ("equal jitter", AWS Architecture Blog,
     /// "Exponential Backoff And Jitter").
-    pub(super) fn next(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+    pub(crate) fn next(&mut self) -> Duration {
+        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         self.jitter.between(full / 2, full)
     }
 
     /// It went well: the next failure waits the first time again.
-    pub(super) const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
 /// Random durations from a seed (`SplitMix64`, Steele, Lea and Flood 2014).
 #[derive(Debug, Clone)]
-pub(super) struct Jitter(u64);
+pub(crate) struct Jitter(u64);
 
 impl Jitter {
-    pub(super) fn new(seed: &str) -> Self {
+    pub(crate) fn new(seed: &str) -> Self {
         Self(xxh3_64(seed.as_bytes()))
     }
 
     /// A duration from `least` to `most`.
-    pub(super) fn between(&mut self, least: Duration, most: Duration) -> Duration {
+    pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
