@@ -73,7 +73,10 @@ impl Failure {
 
     /// Whether the engine said that the thing does not exist.
     pub const fn is_absent(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
+        matches!(
+            self,
+            Self::Refused { status: 404, .. } | Self::Refused { kind: ErrorKind::NotFound, .. }
+        )
     }
 
     /// Whether it may have been done although it failed: the answer is what is missing.

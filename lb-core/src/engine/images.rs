@@ -140,10 +140,27 @@ impl<A: EngineApi> Wanted<'_, A> {
         }
         let local = self.find(&self.image.to_string()).await?;
         let local = local.ok_or_else(|| Failure::unexpected("fetched, and yet not there"))?;
-        let digests = registry_digests(self.image, &local);
-        // What was not known before is what the tag means now.
-        let fresh = digests.iter().find(|digest| !known.contains(digest));
-        Ok(fresh.or(digests.first()).cloned().unwrap_or(local.id))
+        let mut digests = registry_digests(self.image, &local);
+        // What was not known before is likeliest what the tag means now.
+        digests.sort_by_key(|digest| known.contains(digest));
+        match digests.as_slice() {
+            [] => Ok(local.id),
+            [only] => Ok(only.clone()),
+            several => self.known_to_registry(several).await,
+        }
+    }
+
+    /// The first of an image's digests that its registry knows too: an engine may show those of copies that
+    /// came by other ways.
+    async fn known_to_registry(&self, digests: &[ImageDigest]) -> Result<ImageDigest, Failure> {
+        for digest in digests {
+            match self.pull(digest.as_str(), RESOLVE_DEADLINE).await {
+                Ok(_) => return Ok(digest.clone()),
+                Err(failure) if failure.kind() == ErrorKind::NotFound => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::unexpected("fetched by its tag, and yet unknown under each of its digests"))
     }
 
     /// Fetches a tag or digest of the repository. Gives the digest if the engine says it. `patience` is for

@@ -1,0 +1,11 @@
+//! The engine restarts under us (F10). Named to run last: it disturbs whoever else uses the engine.
+#![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
+
+mod common;
+
+use common::Podman;
+
+lb_core::container_runtime_restart_suite! {
+    setup: Podman::default(),
+    ignore: "needs LB_TEST_PODMAN (testbed/up)",
+}
