@@ -45,7 +45,8 @@ END2
 
 podman_settings() { # fills SETTINGS: that host's files, and no connection or login of the user's
     local dir=$STATE/$1/podman
-    SETTINGS=(env -u CONTAINER_HOST -u CONTAINER_CONNECTION "CONTAINERS_CONF=$dir/containers.conf"
+    # conmon leaves a file where the service was started.
+    SETTINGS=(env -C "$DATA/$1/podman" -u CONTAINER_HOST -u CONTAINER_CONNECTION "CONTAINERS_CONF=$dir/containers.conf"
         "CONTAINERS_STORAGE_CONF=$dir/storage.conf" "CONTAINERS_REGISTRIES_CONF=$dir/registries.conf"
         "REGISTRY_AUTH_FILE=$dir/auth.json" "TMPDIR=$DATA/$1/podman")
 }
@@ -84,7 +85,7 @@ copy_images_to_podman() { # from h1's Docker
     local host image stale
     for host in "${HOSTS[@]}"; do
         stale=()
-        for image in "$HAPROXY_IMAGE" "$APP_IMAGE" "$APP_IMAGE_2" "$BUSYBOX_IMAGE"; do
+        for image in "$HAPROXY_IMAGE" "$NGINX_IMAGE" "$APP_IMAGE" "$APP_IMAGE_2" "$BUSYBOX_IMAGE"; do
             [[ $(podman_image_hash "$host" "$image") == "$(image_hash h1 "$image")" ]] || stale+=("$image")
         done
         ((${#stale[@]})) || continue
