@@ -59,7 +59,9 @@ const DENIED: [&str; 6] = [
     "access denied",
     "access to the resource is denied",
 ];
-const MISSING: [&str; 7] = [
+const MISSING: [&str; 8] = [
+    // A container that goes away while it is being looked at.
+    "does not exist in database: no such container",
     "manifest unknown",
     "name unknown",
     "repository name not known",
@@ -125,6 +127,11 @@ mod tests {
             (
                 404,
                 "no container with name or ID \"x\" found: no such container",
+                ErrorKind::NotFound,
+            ),
+            (
+                500,
+                "container ab does not exist in database: no such container",
                 ErrorKind::NotFound,
             ),
             (
