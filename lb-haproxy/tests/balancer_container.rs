@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use lb_core::{Change, ClusterId, ContainerName, ContainerRuntime, ImageRef, LoadBalancer};
 use lb_docker::DockerRuntime;
 use lb_haproxy::HaproxyBalancer;
+use lb_podman::PodmanRuntime;
 use lb_test_support::client::{Load, Mode, get};
 use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
 
@@ -93,4 +94,28 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
     assert!(get(port, "/").await.is_err());
     assert!(runtime.list().await.unwrap().is_empty());
     assert!(!dir.path().exists());
+}
+
+/// The testbed's Podman allows fewer descriptors than are assumed. HAProxy says so at once: nobody waits for the
+/// end of a start that cannot succeed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_PODMAN, LB_TEST_HAPROXY_IMAGE (testbed/up)"]
+async fn on_podman_a_limit_of_the_engine_is_learnt_soon() {
+    let dir = tempfile::Builder::new().prefix("lbh").tempdir_in("/tmp").unwrap();
+    let cluster = ClusterId::new(format!("hctp{}", std::process::id())).unwrap();
+    let name = ContainerName::new(format!("{cluster}.balancer")).unwrap();
+    let endpoint = variable("LB_TEST_PODMAN").parse().unwrap();
+    let podman = PodmanRuntime::builder(cluster).endpoint(endpoint).build().unwrap();
+    let image = ImageRef::new(variable("LB_TEST_HAPROXY_IMAGE")).unwrap();
+    let balancer = HaproxyBalancer::builder(dir.path())
+        .in_container(Arc::new(podman), image, name)
+        .build()
+        .unwrap();
+    let (a, port) = (Instance::http("a").await, free_port());
+    let table = Table::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
+    let begun = Instant::now();
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Start);
+    assert!(begun.elapsed() < Duration::from_secs(25), "a start may take 30 s");
+    assert_eq!(get(port, "/").await.unwrap().body, "a");
+    balancer.shutdown().await.unwrap();
 }

@@ -56,18 +56,23 @@ impl Resources {
 
     /// Learns the limit from HAProxy's own complaint. Whether there was one.
     pub(crate) fn learn(&mut self, log: &str) -> bool {
-        let limit = log
-            .rsplit_once("Cannot raise FD limit to ")
-            .and_then(|(_, rest)| rest.split_once("limit is "))
-            .map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect::<String>())
-            .and_then(|digits| digits.parse().ok());
-        match limit {
-            Some(limit) if self.descriptors.is_none_or(|known| limit < known) => {
-                self.descriptors = Some(limit);
-                true
-            }
-            _ => false,
-        }
+        let news = self.news(log);
+        self.descriptors = news.or(self.descriptors);
+        news.is_some()
+    }
+
+    /// Whether there is something to [`learn`](Self::learn).
+    pub(crate) fn would_learn(&self, log: &str) -> bool {
+        self.news(log).is_some()
+    }
+
+    /// A limit below the known one.
+    fn news(&self, log: &str) -> Option<u64> {
+        let (_, rest) = log.rsplit_once("Cannot raise FD limit to ")?;
+        let (_, rest) = rest.split_once("limit is ")?;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        let limit = digits.parse().ok()?;
+        self.descriptors.is_none_or(|known| limit < known).then_some(limit)
     }
 }
 

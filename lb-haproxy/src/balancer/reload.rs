@@ -22,6 +22,9 @@ const SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// ... and more for each so many bytes of configuration, which take time to read.
 const BYTES_A_SECOND: usize = 4 * 1024 * 1024;
 
+/// How often the log is read while HAProxy does not come up: it may say what to do otherwise.
+const LOG_AGAIN: Duration = Duration::from_millis(500);
+
 /// How a try ended, when it did not fail for good.
 #[derive(Debug)]
 pub(crate) enum Tried {
@@ -133,16 +136,21 @@ impl Engine {
         before: Option<&Processes>,
         deadline: Instant,
     ) -> Result<u32, Failure> {
+        let mut read = Instant::now();
         loop {
-            match self.look(mark, before).await? {
-                Some(worker) => return Ok(worker),
-                None if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
-                None => {
-                    let log = complaints(&self.parts.launch.log().await);
+            if let Some(worker) = self.look(mark, before).await? {
+                return Ok(worker);
+            }
+            let late = Instant::now() >= deadline;
+            if late || (before.is_none() && read.elapsed() >= LOG_AGAIN) {
+                read = Instant::now();
+                let log = complaints(&self.parts.launch.log().await);
+                if late || self.parts.resources.would_learn(&log) {
                     let message = format!("no worker with mark {mark} in time; {log}");
                     return Err(Failure::NotSeen { message });
                 }
             }
+            sleep(LOOK_AGAIN).await;
         }
     }
 
@@ -171,8 +179,10 @@ impl Engine {
         if let Some(force) = &mut self.force {
             (force.settled, force.certified) = (false, false);
         }
-        let log = self.parts.launch.log().await;
-        let learnt = self.parts.resources.learn(complaints(&log).as_str());
+        let learnt = self.parts.resources.learn(&error.to_string()) || {
+            let log = self.parts.launch.log().await;
+            self.parts.resources.learn(&complaints(&log))
+        };
         match (met, self.meet().await) {
             // It did not come up at all: it must not try for ever with files that are gone.
             (Met::Down, Ok(Met::Down | Met::Foreign) | Err(_)) => {
