@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lb_core::{
-    Behaviour, ContainerRuntime, ErrorKind, Event, Happened, Op, Orchestrator, ServerState,
+    Behaviour, ContainerRuntime, ErrorKind, Event, Happened, Membership, Op, Orchestrator,
+    ServerState,
 };
 use orchestrator_support::{PATIENCE, Rig, app, backend, host_id, name, removed, settled};
 
@@ -23,6 +24,28 @@ async fn an_app_is_started_made_ready_and_routed() {
     let files = platform.files(&host_id(1)).await.unwrap();
     assert!(files.values().any(|text| text.contains("listener 80")), "{files:?}");
     serde_json::to_string(&*status).unwrap();
+}
+
+/// It says how servers come and go, and what that has cost: asked anew after each reload.
+#[tokio::test(start_paused = true)]
+async fn the_status_tells_what_the_balancer_is() {
+    let rig = Rig::new(1).await;
+    let platform = rig.start().await;
+    platform.deploy(&app("shop", "shop:1", 1)).await.unwrap();
+    platform.wait_for(settled("shop", 1), PATIENCE).await.unwrap();
+    let balancer = |status: &lb_core::Status| status.hosts[&host_id(1)].balancer.clone();
+    let known = move |status: &lb_core::Status| balancer(status).is_some();
+    let status = platform.wait_for(known, PATIENCE).await.unwrap();
+    let info = balancer(&status).unwrap();
+    assert_eq!((info.name.as_str(), info.membership), ("memory", Membership::RunTime));
+
+    platform.deploy(&app("late", "shop:1", 1)).await.unwrap();
+    let reloaded = move |status: &lb_core::Status| {
+        balancer(status).is_some_and(|now| now.reloads == info.reloads + 1)
+    };
+    platform.wait_for(reloaded, PATIENCE).await.unwrap();
+    rig.host(1).balancer.faults().delay(Op::Traffic, Duration::from_secs(3600));
+    platform.wait_for(move |s| balancer(s).is_none(), PATIENCE).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

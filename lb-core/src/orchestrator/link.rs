@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::balancer::{Applied, SetAside};
+use crate::balancer::{Applied, BalancerInfo, Change, SetAside};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::HostHandle;
 use crate::model::HostId;
@@ -28,6 +28,7 @@ pub(super) struct Link {
     pub(super) gone: CancellationToken,
     watched: AtomicBool,
     in_force: Mutex<InForce>,
+    balancer: Mutex<Identity>,
 }
 
 /// What the balancer was given last.
@@ -35,6 +36,13 @@ pub(super) struct Link {
 pub(super) struct InForce {
     pub(super) table: Option<Arc<RoutingTable>>,
     pub(super) set_aside: BTreeMap<SetAside, String>,
+}
+
+/// What the balancer said of itself, and how often it has become another since.
+#[derive(Debug, Default)]
+struct Identity {
+    info: Option<BalancerInfo>,
+    epoch: u64,
 }
 
 impl Link {
@@ -46,6 +54,7 @@ impl Link {
             gone,
             watched: AtomicBool::new(false),
             in_force: Mutex::default(),
+            balancer: Mutex::default(),
         }
     }
 
@@ -67,10 +76,43 @@ impl Link {
     pub(super) fn put_in_force(&self, table: &Arc<RoutingTable>, applied: &Applied) {
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) =
             InForce { table: Some(table.clone()), set_aside: applied.set_aside.clone() };
+        if matches!(applied.change, Change::Reload | Change::Start) {
+            self.forget_balancer();
+        }
     }
 
     pub(super) fn forget_in_force(&self) {
         *self.in_force.lock().unwrap_or_else(PoisonError::into_inner) = InForce::default();
+        self.forget_balancer();
+    }
+
+    /// What the balancer said of itself, since it was started or reloaded last.
+    pub(super) fn balancer(&self) -> Option<BalancerInfo> {
+        self.identity().info.clone()
+    }
+
+    /// It may have become another: it has to be asked again.
+    pub(super) fn forget_balancer(&self) {
+        let mut identity = self.identity();
+        *identity = Identity { info: None, epoch: identity.epoch + 1 };
+    }
+
+    /// Asks the balancer who it is, unless that is known.
+    pub(super) async fn identify(&self, patience: Duration) {
+        let epoch = match &*self.identity() {
+            Identity { info: Some(_), .. } => return,
+            Identity { epoch, .. } => *epoch,
+        };
+        let describe = self.handle.balancer.describe();
+        let info = bounded("describe", &self.host, patience, describe).await;
+        let mut identity = self.identity();
+        if identity.epoch == epoch {
+            identity.info = info.ok();
+        }
+    }
+
+    fn identity(&self) -> MutexGuard<'_, Identity> {
+        self.balancer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -119,12 +119,13 @@ impl Observer {
             false => deadlines.traffic,
         };
         let traffic = bounded("traffic", host, patience, handle.balancer.traffic());
-        let (containers, traffic) = tokio::join!(list, traffic);
+        let (containers, traffic, ()) = tokio::join!(list, traffic, self.link.identify(patience));
         let instances = instances(&self.cluster, containers?, before);
         let balancer = match traffic {
             Ok(traffic) => Some(self.balancer(&traffic)),
             Err(error) => {
                 tracing::debug!(%host, %error, "balancer not seen");
+                self.link.forget_balancer();
                 None
             }
         };

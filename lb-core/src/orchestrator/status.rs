@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::link::Link;
-use crate::balancer::SetAside;
+use crate::balancer::{BalancerInfo, SetAside};
 use crate::error::Error;
 use crate::ledger::AppLedger;
 use crate::model::{
@@ -103,6 +103,8 @@ pub struct HostStatus {
     pub error: Option<Error>,
     /// When it was seen last (monotonic, as `at`).
     pub seen: Option<Duration>,
+    /// What the balancer is, and how its servers come and go; none while it does not answer.
+    pub balancer: Option<BalancerInfo>,
     /// The table in force, as the balancer says.
     pub table: Option<TableHash>,
     /// What this process put in force there last.
@@ -252,6 +254,7 @@ impl Snapshot {
             fresh: view.fresh,
             error: self.errors.get(id).cloned(),
             seen: view.seen.as_ref().map(|seen| seen.began),
+            balancer: self.links.get(id).and_then(|link| link.balancer()),
             table: view.seen.as_ref().and_then(|seen| seen.balancer.as_ref()?.table),
             routing,
             set_aside: in_force.set_aside,
