@@ -1,4 +1,4 @@
-//! A short run of `hitless` on each engine: the promise it measures must hold every day.
+//! Short runs of `hitless` on each engine with each balancer: the promise it measures must hold every day.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::process::Command;
@@ -9,29 +9,80 @@ use serde_json::Value;
 /// Two loads at once would measure each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-fn hitless(arguments: &[&str]) {
+/// So many changes with connections that are kept, and as many with one for each request.
+fn hitless(changes: u64, arguments: &[&str]) {
+    let asked = changes.to_string();
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut program = Command::new(env!("CARGO_BIN_EXE_hitless"));
-    let output = program.args(["--changes", "20", "--json"]).args(arguments).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&result["changes"], &result["failed"]), (&20.into(), &0.into()), "{result} {said}");
-    assert_eq!(result["reloads"], 0, "{result}");
-    assert!(result["requests"].as_u64().unwrap() > 100, "{result}");
+    for mode in ["keepalive", "close"] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hitless"));
+        program.args(["--changes", &asked, "--json", "--mode", mode]).args(arguments);
+        let output = program.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let counts = (&result["changes"], &result["failed"], &result["reloads"]);
+        assert_eq!(counts, (&changes.into(), &0.into(), &0.into()), "{result} {said}");
+        assert!(result["requests"].as_u64().unwrap() > 100, "{result}");
+    }
+}
+
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name}: set by testbed/up"))
+}
+
+fn on_docker(balancer: &str) {
+    let docker = variable("LB_TEST_DOCKER");
+    hitless(10, &["--engine", "docker", "--docker", &docker, "--balancer", balancer]);
+}
+
+fn on_podman(balancer: &str) {
+    let podman = variable("LB_TEST_PODMAN");
+    hitless(10, &["--engine", "podman", "--podman", &podman, "--balancer", balancer]);
 }
 
 #[test]
-fn twenty_changes_lose_nothing_on_processes() {
-    hitless(&["--mode", "keepalive"]);
-    hitless(&["--mode", "close"]);
+fn processes_lose_nothing() {
+    hitless(20, &[]);
+}
+
+#[test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+fn processes_behind_haproxy_lose_nothing() {
+    variable("LB_TEST_HAPROXY");
+    hitless(20, &["--balancer", "haproxy"]);
+}
+
+#[test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+fn processes_behind_nginx_lose_nothing() {
+    variable("LB_TEST_NGINX");
+    hitless(20, &["--balancer", "nginx"]);
 }
 
 #[test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-fn twenty_changes_lose_nothing_on_docker_and_haproxy() {
-    let docker = std::env::var("LB_TEST_DOCKER").expect("LB_TEST_DOCKER: set by testbed/up");
-    for mode in ["keepalive", "close"] {
-        hitless(&["--engine", "docker", "--docker", &docker, "--mode", mode]);
-    }
+fn docker_behind_haproxy_loses_nothing() {
+    variable("LB_TEST_HAPROXY_IMAGE");
+    on_docker("haproxy");
+}
+
+#[test]
+#[ignore = "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+fn docker_behind_nginx_loses_nothing() {
+    variable("LB_TEST_NGINX_IMAGE");
+    on_docker("nginx");
+}
+
+#[test]
+#[ignore = "needs LB_TEST_PODMAN, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+fn podman_behind_haproxy_loses_nothing() {
+    variable("LB_TEST_HAPROXY_IMAGE");
+    on_podman("haproxy");
+}
+
+#[test]
+#[ignore = "needs LB_TEST_PODMAN, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+fn podman_behind_nginx_loses_nothing() {
+    variable("LB_TEST_NGINX_IMAGE");
+    on_podman("nginx");
 }

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 /// The image's name.
 pub(crate) const IMAGE: &str = "lb-demo:1";
 
-/// Makes the image with the `docker` command: this executable, and the libraries `ldd` names for it.
-pub(crate) fn build() -> io::Result<()> {
+/// Makes the image with the command `docker` or `podman`: this executable, and the libraries `ldd` names for it.
+pub(crate) fn build(engine: &str) -> io::Result<()> {
     let executable = std::env::current_exe()?;
     let directory = tempfile::tempdir()?;
     copy(&executable, &directory.path().join("demo"))?;
@@ -23,7 +23,7 @@ pub(crate) fn build() -> io::Result<()> {
         .spawn()?;
     let contents = tar.stdout.take().ok_or_else(|| io::Error::other("tar has no output"))?;
     let entry = r#"ENTRYPOINT ["/demo", "serve"]"#;
-    let import = Command::new("docker")
+    let import = Command::new(engine)
         .args(["import", "--change", entry, "-", IMAGE])
         .stdin(contents)
         .output()?;
@@ -32,7 +32,7 @@ pub(crate) fn build() -> io::Result<()> {
     }
     let said = String::from_utf8_lossy(&import.stderr).into_owned();
     Err(io::Error::other(format!(
-        "docker import {IMAGE}: {said}; is Docker running, and DOCKER_HOST right?"
+        "{engine} import {IMAGE}: {said}; is it running, and DOCKER_HOST or CONTAINER_HOST right?"
     )))
 }
 

@@ -2,9 +2,11 @@
 //! What the example programs share: a host to run on, and the demo app to run there.
 
 mod image;
+mod parts;
 mod stage;
 
-pub use self::stage::{DEMO_HOST, Engine, Stage, StageOptions};
+pub use self::parts::{Balancer, Engine};
+pub use self::stage::{DEMO_HOST, Stage, StageOptions};
 
 /// Serves the demo app if this process was started to be one (its first argument is `serve`), and says so.
 ///

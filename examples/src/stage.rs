@@ -1,21 +1,17 @@
-//! A host to run on: this machine by its processes, or its Docker and a HAProxy container.
+//! A host to run on: this machine by its processes or its container engine, with a balancer of choice.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU16;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use lb_core::{
-    App, AppSpec, Check, ClusterSpec, ContainerRuntime, HealthPath, HostFacts, HostHandle,
-    ImageRef, Port, Probed, Replicas, Result,
+    App, AppSpec, Check, ClusterSpec, HealthPath, HostFacts, HostHandle, ImageRef, Port, Replicas,
+    Result,
 };
-use lb_docker::{DockerRuntime, Endpoint};
-use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
-use lb_local::{LocalHost, Program};
 
 use crate::image;
+use crate::parts::{self, Balancer, Engine};
 
 /// The host name the demo app answers to.
 pub const DEMO_HOST: &str = "hello.test";
@@ -24,39 +20,36 @@ const CLUSTER: &str = "demo";
 /// The demo app's port inside an instance.
 const INSIDE: NonZeroU16 = NonZeroU16::new(8080).unwrap();
 
-/// What runs the containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
-    /// Processes of this machine and an in-process balancer.
-    Local,
-    /// Docker, and HAProxy in a container.
-    Docker,
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Local => "local",
-            Self::Docker => "docker",
-        })
-    }
-}
-
 /// Command-line options for a stage.
 #[derive(Debug, Clone, Args)]
 pub struct StageOptions {
     /// What runs the containers.
     #[arg(long, value_enum, default_value_t = Engine::Local)]
     pub engine: Engine,
+    /// What spreads the requests; the in-process one with `local`, else HAProxy, if not given.
+    #[arg(long, value_enum)]
+    pub balancer: Option<Balancer>,
     /// Where Docker listens; by `DOCKER_HOST` if not given.
     #[arg(long)]
-    pub docker: Option<Endpoint>,
-    /// The demo app's image on Docker; made of this program if not given.
+    pub docker: Option<lb_docker::Endpoint>,
+    /// Where Podman listens; by `CONTAINER_HOST` if not given.
+    #[arg(long)]
+    pub podman: Option<lb_podman::Endpoint>,
+    /// The demo app's image on an engine; made of this program if not given.
     #[arg(long, env = "LB_TEST_APP_IMAGE")]
     pub image: Option<ImageRef>,
-    /// The HAProxy image on Docker.
+    /// The HAProxy image on an engine.
     #[arg(long, env = "LB_TEST_HAPROXY_IMAGE", default_value = lb_haproxy::DEFAULT_IMAGE)]
     pub haproxy_image: ImageRef,
+    /// The NGINX image on an engine.
+    #[arg(long, env = "LB_TEST_NGINX_IMAGE", default_value = lb_nginx::DEFAULT_IMAGE)]
+    pub nginx_image: ImageRef,
+    /// The HAProxy program beside processes.
+    #[arg(long, env = "LB_TEST_HAPROXY", default_value = "haproxy")]
+    pub haproxy: PathBuf,
+    /// The NGINX program beside processes.
+    #[arg(long, env = "LB_TEST_NGINX", default_value = "nginx")]
+    pub nginx: PathBuf,
     /// The program that serves the demo app on this machine when its first argument is `serve`; this one
     /// if not given.
     #[arg(long)]
@@ -99,27 +92,21 @@ impl Stage {
         let directory = options.directory.clone().unwrap_or_else(usual);
         let cluster = match options.engine {
             Engine::Local => lb_local::cluster(CLUSTER.parse()?),
-            Engine::Docker => ClusterSpec::new(CLUSTER.parse()?),
+            Engine::Docker | Engine::Podman => ClusterSpec::new(CLUSTER.parse()?),
         };
-        let image = match (options.engine, &options.image) {
-            (Engine::Docker, Some(image)) => image.clone(),
-            (Engine::Docker, None) => {
-                image::build()?;
+        let image = match (options.engine.command(), &options.image) {
+            (Some(_), Some(image)) => image.clone(),
+            (Some(command), None) => {
+                image::build(command)?;
                 image::IMAGE.parse()?
             }
-            (Engine::Local, _) => image::IMAGE.parse()?,
+            (None, _) => image::IMAGE.parse()?,
         };
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         let (facts, handle) = match options.engine {
-            Engine::Local => {
-                let program = options.program.clone().map_or_else(std::env::current_exe, Ok)?;
-                let host = LocalHost::builder(&cluster, &directory)
-                    .image(image.to_string(), Program::new(program).args(["serve"]))
-                    .build()?;
-                (host.facts().clone(), host.handle().clone())
-            }
-            Engine::Docker => {
-                let handle = docker(&cluster, &directory, options)?;
+            Engine::Local => parts::processes(&cluster, &directory, options)?,
+            Engine::Docker | Engine::Podman => {
+                let handle = parts::containers(&cluster, &directory, options)?;
                 (HostFacts::new("here".parse()?, here), handle)
             }
         };
@@ -158,27 +145,4 @@ impl Stage {
     pub fn strike(&self) {
         let _ = std::fs::remove_dir_all(&self.directory);
     }
-}
-
-/// Docker, and HAProxy in a container beside the instances.
-fn docker(
-    cluster: &ClusterSpec,
-    directory: &std::path::Path,
-    options: &StageOptions,
-) -> Result<HostHandle> {
-    let docker = DockerRuntime::builder(cluster.id.clone());
-    let docker = match &options.docker {
-        Some(endpoint) => docker.endpoint(endpoint.clone()),
-        None => docker,
-    };
-    let docker: Arc<dyn ContainerRuntime> = Arc::new(docker.build()?);
-    let image = options.haproxy_image.clone();
-    let balancer = HaproxyBalancer::builder(directory)
-        .renderer(Arc::new(HaproxyRenderer::builder().build()?))
-        .in_container(docker.clone(), image, format!("{}.balancer", cluster.id).parse()?)
-        .build()?;
-    Ok(HostHandle {
-        runtime: Arc::new(Probed::builder(docker).build()),
-        balancer: Arc::new(balancer),
-    })
 }

@@ -20,6 +20,19 @@ fn check(summary: &Value, engine: &str) {
     assert_eq!(summary["reloads"], 0, "servers came and went without a reload: {summary}");
 }
 
+/// The whole job on one combination. Programs and images are the testbed's, by their variables.
+async fn whole_job(engine: &str, balancer: &str) {
+    let _one_at_a_time = turn().await;
+    let endpoint = match engine {
+        "docker" => vec!["--docker".to_owned(), variable("LB_TEST_DOCKER")],
+        "podman" => vec!["--podman".to_owned(), variable("LB_TEST_PODMAN")],
+        _ => Vec::new(),
+    };
+    let mut arguments = vec!["--json", "--engine", engine, "--balancer", balancer];
+    arguments.extend(endpoint.iter().map(String::as_str));
+    check(&summary(&arguments), engine);
+}
+
 #[tokio::test]
 async fn quickstart_does_the_whole_job_on_processes() {
     let _one_at_a_time = turn().await;
@@ -27,12 +40,60 @@ async fn quickstart_does_the_whole_job_on_processes() {
 }
 
 #[tokio::test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn quickstart_does_the_whole_job_on_processes_and_haproxy() {
+    variable("LB_TEST_HAPROXY");
+    whole_job("local", "haproxy").await;
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn quickstart_does_the_whole_job_on_processes_and_nginx() {
+    variable("LB_TEST_NGINX");
+    whole_job("local", "nginx").await;
+}
+
+#[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
 async fn quickstart_does_the_whole_job_on_docker_and_haproxy() {
-    let _one_at_a_time = turn().await;
     variable("LB_TEST_APP_IMAGE");
     let docker = variable("LB_TEST_DOCKER");
+    let _one_at_a_time = turn().await;
     check(&summary(&["--json", "--engine", "docker", "--docker", &docker]), "docker");
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+async fn quickstart_does_the_whole_job_on_docker_and_nginx() {
+    variable("LB_TEST_APP_IMAGE");
+    variable("LB_TEST_NGINX_IMAGE");
+    whole_job("docker", "nginx").await;
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_PODMAN, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+async fn quickstart_does_the_whole_job_on_podman_and_haproxy() {
+    variable("LB_TEST_APP_IMAGE");
+    variable("LB_TEST_HAPROXY_IMAGE");
+    whole_job("podman", "haproxy").await;
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_PODMAN, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
+async fn quickstart_does_the_whole_job_on_podman_and_nginx() {
+    variable("LB_TEST_APP_IMAGE");
+    variable("LB_TEST_NGINX_IMAGE");
+    whole_job("podman", "nginx").await;
+}
+
+#[tokio::test]
+async fn an_engine_does_not_take_the_balancer_of_this_process() {
+    let mut program = std::process::Command::new(example("quickstart"));
+    program.args(["--engine", "docker", "--balancer", "in-process", "--image", "app:1"]);
+    let output = program.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let right = "it goes with local: an engine takes haproxy or nginx";
+    assert!(!output.status.success() && said.contains(right), "{said}");
 }
 
 #[tokio::test]

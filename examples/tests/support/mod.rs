@@ -187,19 +187,23 @@ impl Platform {
     }
 }
 
+/// The stage's options as a program's command line gives them.
+#[derive(clap::Parser)]
+struct Options {
+    #[command(flatten)]
+    stage: StageOptions,
+}
+
 fn options(engine: Engine, files: &Path) -> StageOptions {
-    let image = |name: &str| (engine == Engine::Docker).then(|| variable(name).parse().unwrap());
-    let docker = (engine == Engine::Docker).then(|| variable("LB_TEST_DOCKER").parse().unwrap());
-    StageOptions {
-        engine,
-        docker,
-        image: image("LB_TEST_APP_IMAGE"),
-        haproxy_image: image("LB_TEST_HAPROXY_IMAGE")
-            .unwrap_or_else(|| lb_haproxy::DEFAULT_IMAGE.parse().unwrap()),
-        program: Some(example("quickstart")),
-        directory: Some(files.join("host")),
-        port: None,
+    let mut line = vec!["test".to_owned(), format!("--engine={engine}")];
+    line.push(format!("--program={}", example("quickstart").display()));
+    line.push(format!("--directory={}", files.join("host").display()));
+    if engine == Engine::Docker {
+        line.push(format!("--docker={}", variable("LB_TEST_DOCKER")));
+        line.push(format!("--image={}", variable("LB_TEST_APP_IMAGE")));
+        line.push(format!("--haproxy-image={}", variable("LB_TEST_HAPROXY_IMAGE")));
     }
+    <Options as clap::Parser>::parse_from(line).stage
 }
 
 async fn orchestrator(stage: &Stage, files: &Path) -> Orchestrator {
