@@ -23,6 +23,8 @@
 //! whose name and docs say what is owed. `examples/custom_runtime.rs` and `examples/custom_registry.rs` are
 //! whole adapters made this way.
 //!
+//! [`strategies`] draws valid values and histories, for properties of an adapter's own.
+//!
 //! # What the macros take
 //!
 //! ```text
@@ -44,6 +46,7 @@ mod faulty;
 pub mod runtime;
 #[doc(hidden)]
 pub use self::runtime::restart as runtime_restart;
+pub mod strategies;
 mod wire;
 mod wrapped;
 

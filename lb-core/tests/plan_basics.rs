@@ -26,14 +26,14 @@ fn servers(sim: &Sim, host: &str) -> usize {
 #[test]
 fn deploys_scales_and_removes() {
     let mut sim = Sim::new(1);
-    sim.deploy(SHOP);
+    sim.deploy_toml(SHOP);
     sim.settle();
     sim.check_settled();
     assert_eq!((sim.running(), servers(&sim, "h1")), (3, 3));
-    sim.deploy(&SHOP.replace("= 3", "= 5"));
+    sim.deploy_toml(&SHOP.replace("= 3", "= 5"));
     sim.settle();
     assert_eq!((sim.running(), servers(&sim, "h1")), (5, 5));
-    sim.deploy(&SHOP.replace("= 3", "= 2"));
+    sim.deploy_toml(&SHOP.replace("= 3", "= 2"));
     sim.settle();
     assert_eq!((sim.running(), servers(&sim, "h1")), (2, 2));
     sim.apps.clear();
@@ -46,7 +46,7 @@ fn deploys_scales_and_removes() {
 #[test]
 fn a_dead_instance_is_replaced_in_one_pass() {
     let mut sim = Sim::new(1);
-    sim.deploy(SHOP);
+    sim.deploy_toml(SHOP);
     sim.settle();
     let victim = sim.hosts.values().next().unwrap().containers.keys().next().unwrap().clone();
     sim.kill(&victim);
@@ -65,10 +65,10 @@ fn a_dead_instance_is_replaced_in_one_pass() {
 #[test]
 fn rolls_out_beside_the_old() {
     let mut sim = Sim::new(2);
-    sim.deploy(SHOP);
+    sim.deploy_toml(SHOP);
     sim.settle();
     sim.ready_after.insert("2".into(), Some(Duration::from_secs(2)));
-    sim.deploy(&SHOP.replace("shop:1", "shop:2"));
+    sim.deploy_toml(&SHOP.replace("shop:1", "shop:2"));
     sim.until(60, "rolled out", |s| {
         assert!(s.running() <= 4 + 3, "more than the surge and what drains");
         s.ready_with_tag("2") == 3 && s.running() == 3
@@ -80,16 +80,16 @@ fn rolls_out_beside_the_old() {
 #[test]
 fn goes_back_when_the_new_is_not_ready_in_time() {
     let mut sim = Sim::new(1);
-    sim.deploy(SHOP);
+    sim.deploy_toml(SHOP);
     sim.settle();
     sim.ready_after.insert("2".into(), None);
-    sim.deploy(&SHOP.replace("shop:1", "shop:2"));
+    sim.deploy_toml(&SHOP.replace("shop:1", "shop:2"));
     sim.run_for(Duration::from_secs(30));
     assert_eq!((sim.ready_with_tag("1"), sim.running()), (3, 4));
     sim.run_for(Duration::from_secs(60));
     assert_eq!((sim.ready_with_tag("1"), sim.running()), (3, 3));
     assert!(sim.last_says(What::Rollout));
     // It is not tried again, until the app changes.
-    sim.deploy(&SHOP.replace("shop:1", "shop:3"));
+    sim.deploy_toml(&SHOP.replace("shop:1", "shop:3"));
     sim.until(60, "rolled out", |s| s.ready_with_tag("3") == 3 && s.running() == 3);
 }

@@ -3,12 +3,19 @@
 //! A cluster for the planner's tests: engines, balancers and readiness by their contracts, in memory, with
 //! faults on request. It acts on plans as the loop does and checks the invariants after every pass.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod story;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_core::conformance::strategies::Failing;
 use lb_core::*;
+
+/// So long after an action failed its failure can still be felt: the longest wait before it is tried again,
+/// and as long again.
+const FELT: Duration = Duration::from_secs(120);
 
 /// The cluster and the planner's state.
 #[derive(Debug)]
@@ -23,8 +30,8 @@ pub struct Sim {
     pub ready_after: BTreeMap<String, Option<Duration>>,
     /// What each digest question answers.
     pub pushed: u8,
-    /// Decides which actions fail.
-    pub faults: Faults,
+    /// How the next actions fail, in their order; then all go well.
+    pub faults: VecDeque<Option<Failing>>,
     pub last: Vec<Reason>,
     pub again: Option<Duration>,
     pub passes: u32,
@@ -32,15 +39,8 @@ pub struct Sim {
     pub strict: bool,
     /// When each address was last served by any balancer.
     served: BTreeMap<Ipv4Addr, Duration>,
-}
-
-/// Which actions fail, by a repeatable count.
-#[derive(Debug, Default)]
-pub struct Faults {
-    /// Of 100 actions so many fail.
-    pub share: u32,
-    pub kinds: Vec<ErrorKind>,
-    pub seed: u32,
+    /// When an action last failed.
+    failed: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -76,12 +76,13 @@ impl Sim {
             now: Duration::from_secs(1000),
             ready_after: BTreeMap::new(),
             pushed: 1,
-            faults: Faults::default(),
+            faults: VecDeque::new(),
             last: Vec::new(),
             again: None,
             passes: 0,
             strict: true,
             served: BTreeMap::new(),
+            failed: None,
         };
         (1..=hosts).for_each(|n| sim.add_host(n));
         sim
@@ -106,8 +107,12 @@ impl Sim {
         self.hosts.insert(id, host);
     }
 
-    pub fn deploy(&mut self, toml: &str) {
-        let app = Arc::new(App::from_toml(toml).unwrap());
+    pub fn deploy_toml(&mut self, toml: &str) {
+        self.deploy(App::from_toml(toml).unwrap());
+    }
+
+    pub fn deploy(&mut self, app: App) {
+        let app = Arc::new(app);
         let old = self.apps.remove(&app.name);
         let (policy, load) = old.map_or((None, [].into()), |v| (v.policy, v.load));
         self.apps.insert(app.name.clone(), AppView { app, policy, load });
@@ -223,9 +228,16 @@ impl Sim {
 
     /// Passes until nothing is to do, jumping to the time the plan asks for where only time is missing.
     pub fn settle(&mut self) {
+        self.settle_with(|_| ());
+    }
+
+    /// As [`settle`](Self::settle), with a check after each pass.
+    pub fn settle_with(&mut self, check: impl Fn(&Self)) {
         for _ in 0..2000 {
             let seq = self.ledger.seq;
-            if !self.pass().is_empty() || seq != self.ledger.seq {
+            let actions = self.pass();
+            check(self);
+            if !actions.is_empty() || seq != self.ledger.seq {
                 continue;
             }
             match self.again {
@@ -264,37 +276,35 @@ impl Sim {
         }
     }
 
-    fn fails(&mut self) -> Option<ErrorKind> {
-        if self.faults.share == 0 {
-            return None;
-        }
-        self.faults.seed = self.faults.seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        let n = self.faults.seed >> 8;
-        let kind = self.faults.kinds[(n / 100) as usize % self.faults.kinds.len()];
-        (n % 100 < self.faults.share).then_some(kind)
-    }
-
     fn act(&mut self, id: &HostId, action: &Action) {
-        let fault = self.fails();
+        let fault = self.faults.pop_front().flatten();
+        if let Some(Failing::Late(delay)) = fault {
+            self.now += delay;
+        }
         let (now, pushed) = (self.now, self.pushed);
         let others = if self.strict { self.addresses_of_others(id) } else { BTreeSet::new() };
         let host = self.hosts.get_mut(id).unwrap();
         assert!(host.registered && host.reachable, "an action on {id}, which is out of reach");
         host.acted = now;
         let result = match fault {
-            // Half of what times out has happened.
-            Some(ErrorKind::Timeout) => {
-                if self.faults.seed & 1 << 20 == 0 {
-                    drop(host.act(action, pushed, &others, now));
-                }
+            Some(Failing::Undone(kind)) => Err(kind),
+            Some(Failing::AnswerLost) => {
+                drop(host.act(action, pushed, &others, now));
                 Err(ErrorKind::Timeout)
             }
-            Some(kind) => Err(kind),
-            None => host.act(action, pushed, &others, now),
+            Some(Failing::Late(_)) | None => host.act(action, pushed, &others, now),
         };
         let result = result.map_err(|kind| Error::new(kind, "act", id.as_str(), "as injected"));
+        if result.is_err() {
+            self.failed = Some(now);
+        }
         host.outcomes.push(Outcome { at: now, action: action.key(), result });
         self.note_served();
+    }
+
+    /// Whether an action that failed may still be waited for.
+    fn feels_faults(&self) -> bool {
+        self.failed.is_some_and(|at| self.now < at + FELT)
     }
 
     fn addresses_of_others(&self, id: &HostId) -> BTreeSet<Ipv4Addr> {
@@ -402,7 +412,7 @@ impl Sim {
             };
             // A balancer that cannot be brought to obey is waited for up to a limit, which faults reach.
             assert!(
-                self.faults.share > 0 || !tables.into_iter().any(|b| of_here(&b)),
+                self.feels_faults() || !tables.into_iter().any(|b| of_here(&b)),
                 "{instance} is stopped while {} serves it",
                 other.facts.id
             );
