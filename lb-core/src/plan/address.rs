@@ -3,6 +3,9 @@
 //! The first address of a subnet is the host's own, the upper quarter is the engine's; the planner gives
 //! out what lies between.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -159,15 +162,12 @@ impl Taken {
         publishes: bool,
     ) -> std::result::Result<Found, Full> {
         let address = self.address(subnet).ok_or(Full::Addresses)?;
-        let mut published = BTreeMap::new();
         let outside = settings.ports.iter().filter(|(_, p)| publishes && p.outside.is_some());
-        for (name, _) in outside {
-            let port = self.port(range).ok_or(Full::Ports)?;
-            self.ports.insert(port);
-            published.insert(name.clone(), port);
-        }
+        let names: Vec<_> = outside.map(|(name, _)| name.clone()).collect();
+        let ports = self.ports(range, names.len()).ok_or(Full::Ports)?;
         self.addresses.insert(address);
-        Ok((address, published))
+        self.ports.extend(&ports);
+        Ok((address, names.into_iter().zip(ports).collect()))
     }
 
     fn address(&mut self, subnet: Ipv4Net) -> Option<Ipv4Addr> {
@@ -181,11 +181,14 @@ impl Taken {
         (offset < size - size / 4).then(|| Ipv4Addr::from(first + offset))
     }
 
-    fn port(&mut self, range: &RangeInclusive<u16>) -> Option<u16> {
+    fn ports(&mut self, range: &RangeInclusive<u16>, count: usize) -> Option<Vec<u16>> {
         let start = self.next_port.max(*range.start());
-        let found = (start..=*range.end()).find(|p| !self.ports.contains(p));
-        self.next_port = found.unwrap_or(u16::MAX);
-        found
+        let free = (start..=*range.end()).filter(|p| !self.ports.contains(p));
+        let found: Vec<u16> = free.take(count).collect();
+        if count > 0 {
+            self.next_port = found.first().copied().unwrap_or(u16::MAX);
+        }
+        (found.len() == count).then_some(found)
     }
 }
 
