@@ -1,13 +1,14 @@
 //! Apps, ledger and leadership in the files of one directory: enough for a platform on one machine.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use super::snapshot::{Fallback, Snapshot, io_error, open_lock};
 use super::{
@@ -37,8 +38,8 @@ const LOOK_AGAIN_MOST: Duration = Duration::from_secs(30);
 pub struct FileAppStore {
     file: Arc<Snapshot<AppSet>>,
     apps: Arc<Latest<Arc<AppSet>>>,
-    /// One change at a time, told in order.
-    turn: Arc<Mutex<()>>,
+    /// Changes are told in the order they are made.
+    turns: Turns,
 }
 
 impl FileAppStore {
@@ -53,7 +54,7 @@ impl FileAppStore {
         let reader = file.clone();
         let apps = blocking("open", move || reader.read()).await?.unwrap_or_default();
         let apps = Arc::new(Latest::new(Ok(Arc::new(apps))));
-        Ok(Self { file, apps, turn: Arc::default() })
+        Ok(Self { file, apps, turns: Turns::default() })
     }
 
     async fn change(
@@ -61,9 +62,8 @@ impl FileAppStore {
         operation: &'static str,
         change: impl FnOnce(&mut AppSet) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let (file, told, turn) = (self.file.clone(), self.apps.clone(), self.turn.clone());
+        let (file, told) = (self.file.clone(), self.apps.clone());
         let work = move || {
-            let _turn = crate::memory::lock(&turn);
             let apps = file.update(|old| {
                 let mut apps = old.unwrap_or_default();
                 change(&mut apps).map(|()| apps)
@@ -71,7 +71,7 @@ impl FileAppStore {
             told.tell_news(Arc::new(apps));
             Ok(())
         };
-        blocking(operation, work).await
+        self.turns.take(operation, work).await
     }
 }
 
@@ -105,6 +105,7 @@ impl AppStore for FileAppStore {
 #[derive(Debug)]
 pub struct FileLedgerStore {
     file: Arc<Snapshot<Saved>>,
+    turns: Turns,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -123,6 +124,7 @@ impl FileLedgerStore {
                 LEDGER_SCHEMA,
                 Fallback::Previous,
             )),
+            turns: Turns::default(),
         }
     }
 }
@@ -143,7 +145,7 @@ impl LedgerStore for FileLedgerStore {
                 _ => Ok(Saved { term, ledger }),
             })
         };
-        blocking("save", save).await.map(drop)
+        self.turns.take("save", save).await.map(drop)
     }
 }
 
@@ -234,6 +236,26 @@ fn take_seat(directory: &Path) -> Result<Option<(std::fs::File, Term)>> {
         Snapshot::<Term>::new(directory.to_owned(), "term", TERM_SCHEMA, Fallback::Refuse);
     let term = counter.update(|last| Ok(Term(last.unwrap_or_default().0 + 1)))?;
     Ok(Some((lock, term)))
+}
+
+/// Changes one at a time, in the order they were asked for: one whose caller is gone holds its turn until it
+/// has ended, so that it never undoes a later one.
+#[derive(Debug, Default)]
+struct Turns(Arc<Mutex<()>>);
+
+impl Turns {
+    async fn take<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.0.clone().lock_owned().await;
+        let work = move || {
+            let _turn = turn;
+            work()
+        };
+        blocking(operation, work).await
+    }
 }
 
 /// Runs work that blocks on a thread for it. It runs to its end also when the wait is dropped.
