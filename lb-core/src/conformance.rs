@@ -10,10 +10,24 @@
 //!    makes backends of a cluster and names images, subnets or ports that are free to use.
 //! 4. Let a macro make a test of each case, in a module or test binary of their own:
 //!
-//! ```text
-//! mod docker {
-//!     lb_core::container_runtime_suite! { setup: super::Docker::new() }
+//! ```
+//! # use std::sync::Arc;
+//! # use lb_core::conformance::app_store::AppStoreSetup;
+//! # use lb_core::{AppStore, MemoryAppStore};
+//! #[derive(Debug, Default)]
+//! struct Mine(MemoryAppStore);
+//!
+//! #[async_trait::async_trait]
+//! impl AppStoreSetup for Mine {
+//!     async fn store(&self) -> Arc<dyn AppStore> {
+//!         Arc::new(self.0.clone())
+//!     }
 //! }
+//!
+//! mod mine {
+//!     lb_core::app_store_suite! { setup: super::Mine::default() }
+//! }
+//! # fn main() {}
 //! ```
 //!
 //! 5. Run the suite again over the backend behind [`Wire`], which encodes and decodes every argument and
@@ -41,11 +55,16 @@
 //! checks that the case does fail: one that would pass must be put back.
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]
 
+pub mod app_store;
 mod cases;
+pub mod connector;
 mod faulty;
+pub mod leadership;
+pub mod ledger_store;
+pub mod load_store;
+pub mod registry;
 pub mod runtime;
-#[doc(hidden)]
-pub use self::runtime::restart as runtime_restart;
+pub mod scale_policy;
 pub mod strategies;
 mod wire;
 mod wrapped;
@@ -54,5 +73,7 @@ pub use self::cases::{
     Ground, MOST_CUTS, PATIENCE, check, eventually, left_out, poll_times, refused,
 };
 pub use self::faulty::Faulty;
+#[doc(hidden)]
+pub use self::runtime::restart as runtime_restart;
 pub use self::wire::Wire;
 pub use self::wrapped::Wrapped;

@@ -1,6 +1,8 @@
 //! Faults on request around any backend.
 
+mod balancer;
 mod runtime;
+mod stores;
 
 use std::sync::Arc;
 

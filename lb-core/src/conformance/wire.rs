@@ -1,6 +1,8 @@
 //! A wire without a network: every argument and result becomes JSON and comes back.
 
+mod balancer;
 mod runtime;
+mod stores;
 
 use std::sync::Arc;
 
