@@ -57,12 +57,14 @@
 
 pub mod app_store;
 mod cases;
+mod certificate;
 pub mod connector;
 mod faulty;
 pub mod leadership;
 pub mod ledger_store;
 pub mod load_store;
 pub mod registry;
+pub mod renderer;
 pub mod runtime;
 pub mod scale_policy;
 pub mod strategies;
