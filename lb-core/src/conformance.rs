@@ -56,6 +56,7 @@
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]
 
 pub mod app_store;
+pub mod balancer;
 mod cases;
 mod certificate;
 pub mod connector;

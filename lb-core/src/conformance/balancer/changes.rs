@@ -1,0 +1,140 @@
+//! Connections through changes: none is lost, draining keeps them, leaving shuts them. These cases need a
+//! balancer that carries traffic.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::super::{PATIENCE, eventually};
+use super::bed::{Bed, add_http, backend, draining, put};
+use super::client::{Connection, get};
+use super::site::Site;
+use crate::model::Protocol;
+
+const CLIENTS: usize = 4;
+const CHANGES: u32 = 20;
+/// Where a change is a reload, of which there is one a second at most.
+const RELOADS: u32 = 5;
+
+/// Servers come, drain and go under clients that open a connection for each request.
+pub async fn changes_lose_no_request(bed: &Bed) {
+    let stays = Site::http(1).await;
+    let table = bed.http(&[&stays]);
+    bed.apply(&table).await;
+    let load = Load::start(bed);
+    let without_reload = bed.balancer.describe().await.unwrap().servers_without_reload;
+    let changes = if without_reload { CHANGES } else { RELOADS };
+    for round in 0..changes {
+        let comes = Site::http(2 + round).await;
+        let both = bed.http(&[&stays, &comes]);
+        bed.apply(&both).await;
+        eventually("the new server is used", async || comes.requests() > 0).await;
+        bed.apply(&draining(&both, &comes)).await;
+        bed.open_at(&comes, 0).await;
+        bed.apply(&table).await;
+    }
+    let answered = load.finish().await;
+    assert!(answered > u64::from(changes), "{answered} requests");
+    assert_eq!(bed.traffic().await.failures, 0);
+}
+
+/// Clients that ask without pause; each answer must be 200.
+struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicU64>,
+    clients: Vec<JoinHandle<()>>,
+}
+
+impl Load {
+    fn start(bed: &Bed) -> Self {
+        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let to = bed.at(bed.port);
+        let client = |_| {
+            let (stop, answered) = (stop.clone(), answered.clone());
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = get(to, "shop.test", "/").await.expect("no request is lost");
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                    answered.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Self { stop, answered, clients }
+    }
+
+    async fn finish(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            client.await.unwrap();
+        }
+        self.answered.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.clients.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A change of servers never, and one of listeners not either.
+pub async fn streams_outlive_changes_of_others(bed: &Bed) {
+    let (echo, http) = (Site::echo(1).await, Site::http(2).await);
+    let mut table = bed.tcp(&[&echo]);
+    let web = bed.setup.port();
+    add_http(&mut table, web, None, "/", "web");
+    put(&mut table, "web", backend(Protocol::Http, &[]));
+    bed.apply(&table).await;
+    let mut stream = Connection::open(bed.at(bed.port)).await.unwrap();
+    let mut with = table.clone();
+    put(&mut with, "web", backend(Protocol::Http, &[&http]));
+    let mut more = with.clone();
+    add_http(&mut more, bed.setup.port(), None, "/", "web");
+    for table in [&with, &table, &more, &with] {
+        bed.apply(table).await;
+        assert!(stream.echoes().await);
+    }
+    bed.open_at(&echo, 1).await;
+}
+
+/// Open connections go on; new ones go elsewhere, or nowhere when it is the only one.
+pub async fn a_draining_server_keeps_what_it_has_and_takes_nothing_new(bed: &Bed) {
+    let (a, b) = (Site::echo(1).await, Site::echo(2).await);
+    bed.apply(&bed.tcp(&[&a])).await;
+    let mut kept = Connection::open(bed.at(bed.port)).await.unwrap();
+    assert_eq!(kept.server, "s1");
+    let both = bed.tcp(&[&a, &b]);
+    bed.apply(&draining(&both, &a)).await;
+    for _ in 0..6 {
+        assert_eq!(Connection::open(bed.at(bed.port)).await.unwrap().server, "s2");
+    }
+    assert!(kept.echoes().await);
+    bed.open_at(&a, 1).await;
+    bed.apply(&draining(&bed.tcp(&[&a]), &a)).await;
+    assert!(Connection::open(bed.at(bed.port)).await.is_err(), "nobody takes it");
+    assert!(kept.echoes().await);
+    drop(kept);
+    bed.open_at(&a, 0).await;
+}
+
+/// Others stay.
+pub async fn a_server_that_left_has_its_connections_shut(bed: &Bed) {
+    let (a, b) = (Site::echo(1).await, Site::echo(2).await);
+    let both = bed.tcp(&[&a, &b]);
+    bed.apply(&bed.tcp(&[&a])).await;
+    let mut cut = Connection::open(bed.at(bed.port)).await.unwrap();
+    bed.apply(&draining(&both, &a)).await;
+    let mut stays = Connection::open(bed.at(bed.port)).await.unwrap();
+    assert!(cut.echoes().await && stays.echoes().await);
+    bed.apply(&bed.tcp(&[&b])).await;
+    let shut = async {
+        while cut.echoes().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, shut).await.expect("its connections are shut");
+    assert!(stays.echoes().await);
+}
