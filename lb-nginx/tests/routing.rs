@@ -28,6 +28,15 @@ async fn a_path_is_routed_as_the_app_will_read_it() {
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn a_path_that_cannot_be_read_is_refused() {
+    for way in WAYS {
+        routing::a_path_that_cannot_be_read_is_refused(async |table| serving(table, way).await)
+            .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
 async fn a_host_name_counts_without_case_port_and_final_dot() {
     for way in WAYS {
         routing::a_host_name_counts_without_case_port_and_final_dot(async |table| {

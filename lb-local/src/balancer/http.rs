@@ -44,7 +44,9 @@ pub(crate) async fn serve(
     };
     let authority = authority(&request);
     let host = authority.as_ref().and_then(|v| v.to_str().ok()).map(host_of).unwrap_or_default();
-    let path = normalise(request.uri().path());
+    let Some(path) = normalise(request.uri().path()) else {
+        return Ok(Refused::Malformed.response());
+    };
     let Some(found) = router.find(&host, &path) else { return Ok(Refused::NoRoute.response()) };
     let target = target(request.uri(), found.path);
     let (backend, prefix) = (found.to, found.stripped.to_owned());

@@ -90,13 +90,14 @@ pub(crate) fn host_of(authority: &str) -> String {
 }
 
 /// A path without dot segments, unreserved characters decoded (RFC 3986, 6.2.2.2 and 6.2.2.3): what
-/// routes are looked up by, and what the app sees, so that both read it alike.
-pub(crate) fn normalise(path: &str) -> Cow<'_, str> {
+/// routes are looked up by, and what the app sees, so that both read it alike. None where a `%` begins no code:
+/// nobody can know how the app would read that.
+pub(crate) fn normalise(path: &str) -> Option<Cow<'_, str>> {
     let plain = !path.contains('%') && !path.contains("/.");
     if plain || !path.starts_with('/') {
-        return Cow::Borrowed(path);
+        return Some(Cow::Borrowed(path));
     }
-    let decoded = decode_unreserved(path);
+    let decoded = decode_unreserved(path)?;
     let mut kept: Vec<&str> = Vec::new();
     for segment in decoded[1..].split('/') {
         match segment {
@@ -108,28 +109,28 @@ pub(crate) fn normalise(path: &str) -> Cow<'_, str> {
     if decoded.ends_with("/.") || decoded.ends_with("/..") {
         kept.push("");
     }
-    Cow::Owned(format!("/{}", kept.join("/")))
+    Some(Cow::Owned(format!("/{}", kept.join("/"))))
 }
 
-fn decode_unreserved(path: &str) -> String {
+fn decode_unreserved(path: &str) -> Option<String> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, after)) = rest.split_once('%') {
         out.push_str(before);
-        let code = after.get(..2).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()));
-        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-                out.push(char::from(byte));
-                rest = &after[2..];
-            }
-            _ => {
-                out.push('%');
-                rest = after;
-            }
+        let (code, further) = after.split_at_checked(2)?;
+        if !code.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return None;
         }
+        let byte = u8::from_str_radix(code, 16).ok()?;
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.extend(["%", code]);
+        }
+        rest = further;
     }
     out.push_str(rest);
-    out
+    Some(out)
 }
 
 #[cfg(test)]
@@ -197,7 +198,7 @@ mod tests {
         ];
         let router = router();
         for (host, path, to, sees) in table {
-            let path_seen = normalise(path);
+            let path_seen = normalise(path).unwrap();
             let found = router.find(&host_of(host), &path_seen).unwrap();
             assert_eq!((found.to.as_str(), found.path), (to, sees), "{host}{path}");
         }
@@ -228,10 +229,13 @@ mod tests {
             ("/a/...", "/a/..."),
             ("//", "//"),
             ("/a//../b", "/a/b"),
-            ("/a%zz%2", "/a%zz%2"),
+            ("/a%2fb%2F", "/a%2fb%2F"),
             ("*", "*"),
         ] {
-            assert_eq!(normalise(path), normal, "{path}");
+            assert_eq!(normalise(path).as_deref(), Some(normal), "{path}");
+        }
+        for malformed in ["/%", "/a%4", "/a%zz", "/%61/%", "/%€"] {
+            assert_eq!(normalise(malformed), None, "{malformed}");
         }
     }
 }

@@ -72,6 +72,8 @@ pub async fn a_path_is_routed_as_the_app_will_read_it<P>(start: impl AsyncFn(&Ro
         // Nor is a name that begins with dots a step up.
         ("/cart/.well-known/..x", 1, "/cart/.well-known/..x"),
         ("/cart/x?next=/../admin&p=100%", 1, "/cart/x?next=/../admin&p=100%"),
+        // The query is the app's alone, also where the path had to be read.
+        ("/%63art/x?p=100%&q=%61", 1, "/cart/x?p=100%&q=%61"),
     ] {
         let before = apps[app].seen().len();
         assert_eq!(get(port, "h", path).await.status(), 200, "{path}");
@@ -83,6 +85,18 @@ pub async fn a_path_is_routed_as_the_app_will_read_it<P>(start: impl AsyncFn(&Ro
             got[before].start
         );
     }
+}
+
+pub async fn a_path_that_cannot_be_read_is_refused<P>(start: impl AsyncFn(&RoutingTable) -> P) {
+    let [port] = free_ports();
+    let (table, apps) = apps(&["root"]).await;
+    let table = table.route(port, "/", "root.web");
+    let _balancer = start(&table.0).await;
+    for path in ["/%", "/a%4", "/%zz", "/%61/%?x=1"] {
+        assert_eq!(get(port, "h", path).await.status(), 400, "{path}");
+    }
+    assert!(apps[0].seen().is_empty());
+    assert_eq!(get(port, "h", "/x?%").await.status(), 200);
 }
 
 pub async fn a_host_name_counts_without_case_port_and_final_dot<P>(
