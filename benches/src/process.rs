@@ -22,6 +22,15 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
     Ok(nanoseconds as f64 / 1e9)
 }
 
+/// The processes a process has started and not outlived.
+///
+/// # Errors
+/// When it is gone, or the list does not parse.
+pub fn children(pid: u32) -> io::Result<Vec<u32>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    text.split_whitespace().map(|child| child.parse().map_err(io::Error::other)).collect()
+}
+
 /// The worker's process id, as HAProxy says on its stats socket.
 ///
 /// # Errors

@@ -1,7 +1,5 @@
-//! What a careful operator writes by hand: the configuration ours is measured against.
-//!
-//! It has the features of a generated one: HTTP/1.1 and websocket, host and path routing from a map, health
-//! checks, retries, forwarded headers, keep-alive to the servers.
+//! HAProxy by hand. It has the features of a generated configuration: HTTP/1.1 and websocket, host and path
+//! routing from a map, health checks, retries, forwarded headers, keep-alive to the servers.
 
 use std::fmt::Write as _;
 use std::io;

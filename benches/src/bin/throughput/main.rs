@@ -1,14 +1,17 @@
-//! Requests a second and balancer CPU per request: straight to the servers, through a hand-tuned HAProxy
+//! Requests a second and balancer CPU per request: straight to the servers, through a hand-tuned
 //! configuration, and through ours, in turn.
 //!
-//! `cargo run --release -p lb-benches --bin throughput -- --apps 1000 --json`
+//! `cargo run --release -p lb-benches --bin throughput -- --balancer haproxy --apps 1000 --json`
 //!
-//! Needs `haproxy` and `wrk`. Client, balancer and servers share the machine: ratios mean something, absolute
+//! Needs the balancer and `wrk`. Client, balancer and servers share the machine: ratios mean something, absolute
 //! rates do not. Intervals are 95 % over the rounds, ratios are formed round by round.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
+mod subject;
+
 use std::error::Error;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,20 +19,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use lb_benches::process::{cpu_seconds, haproxy_pid};
+use lb_benches::process::cpu_seconds;
 use lb_benches::stats::Mean;
-use lb_benches::{hand_tuned, wrk};
+use lb_benches::wrk;
 use lb_core::{
     AppName, Backend, BackendName, Balance, Check, HealthPath, Listener, LoadBalancer, Protocol,
     Route, RoutingTable, Server, ServerName,
 };
-use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
+
+use subject::Subject;
 
 type Failure = Box<dyn Error>;
 
 /// Measures the generated configuration against a hand-tuned one.
 #[derive(Debug, Parser)]
 struct Arguments {
+    /// What is measured.
+    #[arg(long, value_enum, default_value_t = Subject::Haproxy)]
+    balancer: Subject,
     /// Apps on the host, each with a host name of its own.
     #[arg(long, default_value_t = 1)]
     apps: usize,
@@ -45,12 +52,18 @@ struct Arguments {
     /// Connections of the client.
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// The program.
-    #[arg(long, env = "LB_TEST_HAPROXY", default_value = "/usr/sbin/haproxy")]
-    haproxy: PathBuf,
+    /// The balancer's program; Debian's if not given.
+    #[arg(long)]
+    program: Option<PathBuf>,
     /// Print the JSON line only.
     #[arg(long)]
     json: bool,
+}
+
+impl Arguments {
+    fn program(&self) -> PathBuf {
+        self.program.clone().unwrap_or_else(|| self.balancer.program().into())
+    }
 }
 
 /// A process that ends with this value.
@@ -58,7 +71,8 @@ struct Ended(Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // By SIGTERM: killed, NGINX leaves its workers.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
 }
@@ -80,13 +94,10 @@ async fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
     let directory = tempfile::tempdir()?;
     let our_address = free_address()?;
-    let renderer = HaproxyRenderer::builder().bind_address(our_address.ip()).build()?;
-    let ours = HaproxyBalancer::builder(directory.path().join("ours"))
-        .renderer(Arc::new(renderer))
-        .as_process(&arguments.haproxy)
-        .build()?;
-    let result = measure(&arguments, directory.path(), &ours, our_address).await;
-    // Whatever came of it: a HAProxy of ours outlives this program otherwise.
+    let ours = directory.path().join("ours");
+    let ours = arguments.balancer.ours(&ours, &arguments.program(), our_address.ip())?;
+    let result = measure(&arguments, directory.path(), ours.as_ref(), our_address).await;
+    // Whatever came of it: a balancer of ours outlives this program otherwise.
     ours.shutdown().await?;
     println!("{}", result?.report(&arguments));
     Ok(())
@@ -95,7 +106,7 @@ async fn main() -> Result<(), Failure> {
 async fn measure(
     arguments: &Arguments,
     directory: &Path,
-    ours: &HaproxyBalancer,
+    ours: &dyn LoadBalancer,
     our_address: SocketAddr,
 ) -> Result<Samples, Failure> {
     let bench = Bench::start(arguments, directory, ours, our_address).await?;
@@ -135,6 +146,7 @@ impl Samples {
         };
         let mean = |samples: &[f64]| Mean::of(samples).mean;
         serde_json::json!({
+            "balancer": format!("{:?}", arguments.balancer),
             "apps": arguments.apps,
             "rounds": arguments.rounds,
             "direct": mean(&self.direct),
@@ -150,7 +162,7 @@ impl Samples {
 
 struct Bench {
     targets: [SocketAddr; 3],
-    pids: [Option<u32>; 3],
+    pids: [Vec<u32>; 3],
     script: PathBuf,
     connections: usize,
     time: Duration,
@@ -161,7 +173,7 @@ impl Bench {
     async fn start(
         arguments: &Arguments,
         directory: &Path,
-        ours: &HaproxyBalancer,
+        ours: &dyn LoadBalancer,
         our_address: SocketAddr,
     ) -> Result<Self, Failure> {
         let mut processes = Vec::new();
@@ -174,25 +186,15 @@ impl Bench {
         let hosts: Vec<String> = (0..arguments.apps).map(|n| format!("app{n}.test")).collect();
         let [by_hand, ours_dir] = [directory.join("hand"), directory.join("ours")];
         std::fs::create_dir(&by_hand)?;
-        let threads = std::thread::available_parallelism()?.get();
-        let hand_address = free_address()?;
-        let config = hand_tuned::write(&by_hand, hand_address, threads, &hosts, &servers)?;
-        let haproxy = Command::new(&arguments.haproxy)
-            .arg("-db")
-            .arg("-f")
-            .arg(config)
-            .stderr(Stdio::null())
-            .spawn()?;
-        processes.push(Ended(haproxy));
+        let (subject, hand_address) = (arguments.balancer, free_address()?);
+        let mut command =
+            subject.by_hand(&by_hand, &arguments.program(), hand_address, &hosts, &servers)?;
+        processes.push(Ended(command.stderr(Stdio::null()).spawn()?));
         ours.apply(&table(our_address.port(), &hosts, &servers)?).await?;
         for address in servers.iter().chain([&hand_address, &our_address]) {
             wait_for(*address)?;
         }
-        let pids = [
-            None,
-            Some(haproxy_pid(&by_hand.join("admin.sock"))?),
-            Some(haproxy_pid(&ours_dir.join("admin.sock"))?),
-        ];
+        let pids = [Vec::new(), subject.workers(&by_hand)?, subject.workers(&ours_dir)?];
         Ok(Self {
             targets: [servers[0], hand_address, our_address],
             pids,
@@ -208,8 +210,8 @@ impl Bench {
         let mut round = [(0.0, 0.0); 3];
         for turn in 0..round.len() {
             let which = (turn + number) % round.len();
-            let (target, pid) = (self.targets[which], self.pids[which]);
-            let cpu = || pid.map_or(Ok(0.0), cpu_seconds);
+            let (target, pids) = (self.targets[which], &self.pids[which]);
+            let cpu = || pids.iter().map(|pid| cpu_seconds(*pid)).sum::<io::Result<f64>>();
             let before = cpu()?;
             let run = wrk::run(&target.to_string(), self.connections, self.time, &self.script)?;
             if run.errors > 0 {

@@ -1,0 +1,161 @@
+//! NGINX by hand. It has the features of a generated configuration: HTTP/1.1 and websocket, routing by host name
+//! and path, retries, forwarded headers, keep-alive to the servers; with Lua also servers that can change
+//! without a reload, spread by connections in flight and counted.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+const HEAD: &str = "\
+daemon off;
+pid DIR/nginx.pid;
+error_log stderr emerg;
+worker_processes WORKERS;
+worker_rlimit_nofile 16384;
+pcre_jit on;
+events {
+    worker_connections 4096;
+}
+http {
+    client_body_temp_path DIR/body;
+    proxy_temp_path DIR/proxy;
+    access_log off;
+    server_tokens off;
+    tcp_nodelay on;
+    keepalive_requests 1000000;
+    keepalive_timeout 60s;
+    client_max_body_size 0;
+    client_header_timeout 10s;
+    server_names_hash_max_size 4096;
+    proxy_http_version 1.1;
+    proxy_buffering off;
+    proxy_request_buffering off;
+    proxy_connect_timeout 2s;
+    proxy_read_timeout 60s;
+    proxy_next_upstream error timeout;
+    proxy_next_upstream_tries 4;
+    map $http_upgrade $to_server {
+        default upgrade;
+        \"\" \"\";
+    }
+    proxy_set_header Host $http_host;
+    proxy_set_header Connection $to_server;
+    proxy_set_header Upgrade $http_upgrade;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    server {
+        listen BIND reuseport default_server;
+        return 404;
+    }
+";
+
+const LUA_HEAD: &str = "\
+    lua_package_path '$prefix/?.lua;;';
+    lua_shared_dict counts 16m;
+    init_by_lua_block { peers = require \"peers\" }
+    access_by_lua_block { peers.access() }
+    log_by_lua_block { peers.log() }
+";
+
+const LUA_SERVERS: &str =
+    "        server 0.0.0.1;\n        balancer_by_lua_block { peers.balance() }\n";
+
+const LUA: &str = r#"local balancer = require "ngx.balancer"
+local counts = ngx.shared.counts
+local M = {}
+
+function M.access()
+  local list = M.apps[ngx.var.app]
+  if not list then return end
+  local best
+  list.cursor = list.cursor % #list + 1
+  for i = 0, #list - 1 do
+    local peer = list[(list.cursor + i - 1) % #list + 1]
+    if not best or peer.open < best.open then best = peer end
+  end
+  best.open = best.open + 1
+  ngx.ctx.peer, ngx.ctx.list = best, list
+end
+
+function M.balance()
+  if not balancer.get_last_failure() then balancer.set_more_tries(3) end
+  local peer = ngx.ctx.peer
+  balancer.set_current_peer(peer.host, peer.port)
+end
+
+function M.log()
+  local peer = ngx.ctx.peer
+  if not peer then return end
+  peer.open = peer.open - 1
+  counts:incr(peer.key, 1, 0)
+  if ngx.status >= 500 then counts:incr("failures", 1, 0) end
+end
+
+M.apps = {
+"#;
+
+/// Writes the configuration into `directory`: one virtual server for each host name. `lua` holds the
+/// `load_module` lines where servers are picked by Lua, else they stand in `upstream`s.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write(
+    directory: &Path,
+    bind: SocketAddr,
+    workers: usize,
+    hosts: &[String],
+    servers: &[SocketAddr],
+    lua: Option<&str>,
+) -> io::Result<PathBuf> {
+    let head = HEAD
+        .replace("DIR", &directory.display().to_string())
+        .replace("BIND", &bind.to_string())
+        .replace("WORKERS", &workers.to_string());
+    let mut text = format!("{}{head}", lua.unwrap_or_default());
+    if lua.is_some() {
+        text.push_str(LUA_HEAD);
+        std::fs::write(directory.join("peers.lua"), peers(hosts.len(), servers))?;
+    }
+    for (number, host) in hosts.iter().enumerate() {
+        let _ = write!(
+            text,
+            "    upstream app_{number} {{\n{}        keepalive 64;\n        keepalive_requests 1000000;\n        \
+             keepalive_timeout 4s;\n    }}\n    server {{\n        listen {bind};\n        server_name {host};\n        \
+             set $app app_{number};\n        location / {{\n            proxy_pass http://app_{number};\n        \
+             }}\n    }}\n",
+            if lua.is_some() { LUA_SERVERS.to_owned() } else { fixed(servers) }
+        );
+    }
+    text.push_str("}\n");
+    let path = directory.join("nginx.conf");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+/// The servers of an `upstream`.
+fn fixed(servers: &[SocketAddr]) -> String {
+    let mut text = String::from("        least_conn;\n");
+    for server in servers {
+        let _ = writeln!(text, "        server {server} max_fails=2 fail_timeout=2s;");
+    }
+    text
+}
+
+/// The servers of each app, for Lua.
+fn peers(apps: usize, servers: &[SocketAddr]) -> String {
+    let mut text = LUA.to_owned();
+    for number in 0..apps {
+        let _ = writeln!(text, "  app_{number} = {{ cursor = 0,");
+        for server in servers {
+            let (host, port) = (server.ip(), server.port());
+            let _ = writeln!(
+                text,
+                "    {{ host = \"{host}\", port = {port}, open = 0, key = \"app_{number} {server}\" }},"
+            );
+        }
+        text.push_str("  },\n");
+    }
+    text.push_str("}\nreturn M\n");
+    text
+}
