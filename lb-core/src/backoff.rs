@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
+use crate::random::Random;
 
 /// First wait after a failure.
 const FIRST: Duration = Duration::from_millis(100);
@@ -14,13 +14,13 @@ const LONGEST: Duration = Duration::from_secs(10);
 pub(crate) struct Backoff {
     failures: u32,
     longest: Duration,
-    jitter: Jitter,
+    jitter: Random,
 }
 
 impl Backoff {
     /// For a subject named by `seed`: different subjects do not retry in step.
     pub(crate) fn new(seed: &str) -> Self {
-        Self { failures: 0, longest: LONGEST, jitter: Jitter::new(seed) }
+        Self { failures: 0, longest: LONGEST, jitter: Random::named(seed) }
     }
 
     /// With another longest wait.
@@ -39,26 +39,6 @@ impl Backoff {
     /// It went well: the next failure waits the first time again.
     pub(crate) const fn reset(&mut self) {
         self.failures = 0;
-    }
-}
-
-/// Random durations from a seed (`SplitMix64`, Steele, Lea and Flood 2014).
-#[derive(Debug, Clone)]
-pub(crate) struct Jitter(u64);
-
-impl Jitter {
-    pub(crate) fn new(seed: &str) -> Self {
-        Self(xxh3_64(seed.as_bytes()))
-    }
-
-    /// A duration from `least` to `most`.
-    pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let share = ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64;
-        least + most.saturating_sub(least).mul_f64(share)
     }
 }
 

@@ -46,12 +46,14 @@ mod model;
 mod orchestrator;
 mod plan;
 mod probe;
+mod random;
 mod registry;
 mod routing;
 mod runtime;
 mod scale;
 mod store;
 mod time;
+mod watched;
 
 pub use balancer::{
     Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, Membership, ServerTraffic,

@@ -12,8 +12,9 @@ use tokio::time::{sleep, timeout};
 use super::calls::within;
 use super::runtime::Host;
 use super::{EngineApi, Failure, Hint, Subscription};
-use crate::backoff::{Backoff, Jitter};
+use crate::backoff::Backoff;
 use crate::error::Result;
+use crate::random::Random;
 use crate::runtime::RuntimeEvent;
 
 /// A subscription this long without an event is renewed, lest it be half open.
@@ -28,7 +29,7 @@ pub(super) fn events<A: EngineApi>(host: Arc<Host<A>>) -> BoxStream<'static, Res
     let seed = format!("{} {}", host.cluster, host.subject());
     let watch = Watch {
         backoff: Backoff::new(&seed).up_to(LONGEST_WAIT),
-        jitter: Jitter::new(&seed),
+        jitter: Random::named(&seed),
         host,
         open: None,
         mark: None,
@@ -44,7 +45,7 @@ struct Watch<A> {
     /// Just after the last event, by the engine's clock, in nanoseconds since 1970.
     mark: Option<i128>,
     backoff: Backoff,
-    jitter: Jitter,
+    jitter: Random,
     /// Whether an attempt or a subscription ended since the last sign of life.
     failed: bool,
     /// Whether the row of failures has been told.

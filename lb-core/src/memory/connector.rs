@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tokio::sync::watch;
 
 use super::lock;
 use crate::balancer::{Applied, BalancerInfo, LoadBalancer, Traffic};
@@ -22,14 +21,15 @@ use crate::runtime::{
     Progress, RuntimeEvent, Usage,
 };
 use crate::store::Term;
+use crate::watched::Watched;
 
 /// A [`HostConnector`] over handles of this process. Each host fences: once a call of a term has come
 /// through, calls of lower ones fail with `Fenced`. Clones share one map.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryConnector {
     hosts: Arc<Mutex<BTreeMap<HostId, Host>>>,
-    /// Counts changes of links, for those who listen over them.
-    changes: Arc<watch::Sender<u64>>,
+    /// Changes of links, for those who listen over them.
+    changes: Arc<Watched<()>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl MemoryConnector {
         let mut hosts = lock(&self.hosts);
         let term = hosts.get(&id).map_or(Term::default(), |host| host.term);
         hosts.insert(id, Host { handle: Some(handle), cut: false, term });
-        self.changes.send_modify(|n| *n += 1);
+        self.changes.put(());
     }
 
     /// Forgets a host: handles to it fail from now on, those already given included.
@@ -73,7 +73,7 @@ impl MemoryConnector {
         if let Some(host) = lock(&self.hosts).get_mut(id) {
             change(host);
         }
-        self.changes.send_modify(|n| *n += 1);
+        self.changes.put(());
     }
 }
 
@@ -126,17 +126,17 @@ impl Link {
 /// Hears a host's events as long as the link holds.
 struct Listener {
     link: Link,
-    changes: watch::Receiver<u64>,
+    /// Changes of links heard of.
+    heard: u64,
     events: Option<BoxStream<'static, Result<RuntimeEvent>>>,
 }
 
 impl Listener {
     async fn next(&mut self) -> Result<RuntimeEvent> {
         loop {
+            let changes = &self.link.connector.changes;
             let Some(events) = &mut self.events else {
-                if self.changes.changed().await.is_err() {
-                    std::future::pending::<()>().await;
-                }
+                self.heard = changes.changed_since(self.heard).await;
                 self.events = self.link.runtime().ok().map(|runtime| runtime.events());
                 if self.events.is_some() {
                     return Ok(RuntimeEvent::Resync);
@@ -145,7 +145,8 @@ impl Listener {
             };
             tokio::select! {
                 biased;
-                Ok(()) = self.changes.changed() => {
+                heard = changes.changed_since(self.heard) => {
+                    self.heard = heard;
                     if self.link.runtime().is_err() {
                         self.events = None;
                     }
@@ -203,7 +204,7 @@ impl ContainerRuntime for Link {
     /// Silent while the host cannot be reached; `Resync` when it can again.
     fn events(&self) -> BoxStream<'static, Result<RuntimeEvent>> {
         let listener = Listener {
-            changes: self.connector.changes.subscribe(),
+            heard: self.connector.changes.changes(),
             link: self.clone(),
             events: self.runtime().ok().map(|runtime| runtime.events()),
         };

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use tokio::sync::watch;
 
 use super::{Faults, Op, lock};
 use crate::error::{Error, ErrorKind, Result};
@@ -17,6 +16,7 @@ use crate::store::{
     AppSet, AppStore, Latest, Leadership, LedgerStore, LoadStore, Standing, Term, fenced,
     refuse_clashes,
 };
+use crate::watched::Watched;
 
 /// Samples kept for each app.
 pub const SAMPLES_KEPT: usize = 4096;
@@ -188,7 +188,7 @@ impl LoadStore for MemoryLoadStore {
 /// A [`Leadership`] in memory: one seat, and each stream of a clone stands for it.
 #[derive(Debug, Clone)]
 pub struct MemoryLeadership {
-    seat: Arc<watch::Sender<Seat>>,
+    seat: Arc<Watched<Seat>>,
 }
 
 #[derive(Debug, Default)]
@@ -215,25 +215,27 @@ impl MemoryLeadership {
     /// An empty seat; the first leader's term is the one after `term`.
     pub fn after(term: Term) -> Self {
         let seat = Seat { term, ..Seat::default() };
-        Self { seat: Arc::new(watch::channel(seat).0) }
+        Self { seat: Arc::new(Watched::new(seat)) }
     }
 
     /// Takes the seat from its holder; whoever stands may take it, the holder too, in a new term.
     pub fn depose(&self) {
-        self.seat.send_modify(|seat| seat.holder = None);
+        self.seat.change(|seat| {
+            seat.holder = None;
+            true
+        });
     }
 }
 
 impl Leadership for MemoryLeadership {
     fn campaign(&self) -> BoxStream<'static, Result<Standing>> {
         let mut id = 0;
-        self.seat.send_if_modified(|seat| {
+        self.seat.change(|seat| {
             seat.candidates += 1;
             id = seat.candidates;
             false
         });
-        let candidate =
-            Candidate { id, seat: self.seat.clone(), news: self.seat.subscribe(), told: None };
+        let candidate = Candidate { id, seat: self.seat.clone(), heard: 0, told: None };
         stream::unfold(candidate, |mut candidate| async move {
             let standing = candidate.next().await;
             Some((Ok(standing), candidate))
@@ -245,8 +247,9 @@ impl Leadership for MemoryLeadership {
 #[derive(Debug)]
 struct Candidate {
     id: u64,
-    seat: Arc<watch::Sender<Seat>>,
-    news: watch::Receiver<Seat>,
+    seat: Arc<Watched<Seat>>,
+    /// Changes of the seat heard of.
+    heard: u64,
     told: Option<Standing>,
 }
 
@@ -259,17 +262,15 @@ impl Candidate {
                 self.told = Some(standing);
                 return standing;
             }
-            if self.news.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            self.seat.changed_since(self.heard).await;
         }
     }
 
     /// Takes the seat if it is empty.
     fn stand(&mut self) -> Standing {
-        self.news.mark_unchanged();
+        self.heard = self.seat.changes();
         let mut standing = Standing::Follower;
-        self.seat.send_if_modified(|seat| {
+        self.seat.change(|seat| {
             let takes = seat.holder.is_none();
             if takes {
                 seat.holder = Some(self.id);
@@ -286,7 +287,7 @@ impl Candidate {
 
 impl Drop for Candidate {
     fn drop(&mut self) {
-        self.seat.send_if_modified(|seat| {
+        self.seat.change(|seat| {
             let resigns = seat.holder == Some(self.id);
             if resigns {
                 seat.holder = None;

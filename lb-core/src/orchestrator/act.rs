@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::builder::LoopSettings;
@@ -27,8 +27,8 @@ pub(super) struct Desk {
     in_flight: BTreeMap<ActionKey, Lane>,
     /// Actions that succeeded and that no observation has shown yet: not to be repeated.
     unseen: BTreeMap<ActionKey, Action>,
-    /// Whether the network being made is there; runs wait for it.
-    network: Option<watch::Receiver<Option<bool>>>,
+    /// Cancelled once the network was made or could not be; runs wait for that.
+    network: Option<CancellationToken>,
     /// When the last action ended that changes what a listing shows.
     last_ended: Duration,
 }
@@ -123,9 +123,9 @@ impl Desk {
     fn begin(&mut self, action: Action, hands: &Hands, after: &Remembered) {
         self.in_flight.insert(action.key(), lane(&action));
         let made = matches!(action, Action::EnsureNetwork(_)).then(|| {
-            let (made, network) = watch::channel(None);
-            self.network = Some(network);
-            made
+            let network = CancellationToken::new();
+            self.network = Some(network.clone());
+            network.drop_guard()
         });
         let hand = Hand {
             link: self.link.clone(),
@@ -153,16 +153,14 @@ const fn changes_listing(action: &Action) -> bool {
 struct Hand {
     link: Arc<Link>,
     hands: Hands,
-    network: Option<watch::Receiver<Option<bool>>>,
+    network: Option<CancellationToken>,
     after: Remembered,
 }
 
 impl Hand {
-    async fn work(self, action: Action, made: Option<watch::Sender<Option<bool>>>) {
+    async fn work(self, action: Action, made: Option<DropGuard>) {
         let result = self.perform(&action).await;
-        if let Some(made) = made {
-            made.send_replace(Some(result.is_ok()));
-        }
+        drop(made);
         self.tell(&action, &result);
         let ended = Ended { at: self.hands.time.now().monotonic, action, result };
         let look = changes_listing(&ended.action);
@@ -221,9 +219,9 @@ impl Hand {
 
     async fn run(&self, spec: &ContainerSpec, auth: Option<&RegistryAuth>) -> Result<()> {
         self.fetch(&spec.image, auth).await?;
-        if let Some(mut network) = self.network.clone() {
+        if let Some(network) = &self.network {
             // Whether it was made or not: without it the engine refuses the run, and says why.
-            let _ = network.wait_for(Option::is_some).await;
+            network.cancelled().await;
         }
         let run = self.link.handle.runtime.run(spec);
         let deadline = self.hands.settings.deadlines.run;

@@ -13,12 +13,13 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
 use crate::ledger::Ledger;
 use crate::store::{LedgerStore, Term};
+use crate::watched::Watched;
 
 /// The loop's end of the saving task.
 #[derive(Debug)]
 pub(super) struct Keeper {
     wanted: watch::Sender<Version>,
-    kept: watch::Receiver<Kept>,
+    kept: Arc<Watched<Kept>>,
     deadline: Duration,
 }
 
@@ -39,7 +40,7 @@ struct Kept {
 #[derive(Debug, Clone)]
 pub(super) struct Remembered {
     number: u64,
-    kept: watch::Receiver<Kept>,
+    kept: Arc<Watched<Kept>>,
     deadline: Duration,
 }
 
@@ -58,8 +59,8 @@ impl Keeper {
     pub(super) fn start(desk: Desk, loaded: Arc<Ledger>) -> Self {
         let deadline = desk.deadline;
         let (wanted, wanted_here) = watch::channel(Version { number: 0, ledger: loaded });
-        let (kept_here, kept) = watch::channel(Kept::default());
-        tokio::spawn(desk.run(wanted_here, kept_here));
+        let kept = Arc::new(Watched::<Kept>::default());
+        tokio::spawn(desk.run(wanted_here, kept.clone()));
         Self { wanted, kept, deadline }
     }
 
@@ -77,7 +78,7 @@ impl Keeper {
 
     /// Why the ledger cannot be saved, if it cannot.
     pub(super) fn failure(&self) -> Option<Error> {
-        self.kept.borrow().failure.clone()
+        self.kept.read(|kept| kept.failure.clone())
     }
 
     /// For an action planned with the latest ledger.
@@ -90,16 +91,16 @@ impl Keeper {
 impl Remembered {
     /// Returns once the ledger is saved. A store that fails or hangs is not waited for: losing the ledger
     /// costs delay, never safety.
-    pub(super) async fn wait(mut self) {
+    pub(super) async fn wait(self) {
         let number = self.number;
         let saved = self.kept.wait_for(|kept| kept.number >= number || kept.failure.is_some());
-        // Late or ended: the action goes on without.
+        // Late: the action goes on without.
         let _ = tokio::time::timeout(self.deadline, saved).await;
     }
 }
 
 impl Desk {
-    async fn run(self, mut wanted: watch::Receiver<Version>, kept: watch::Sender<Kept>) {
+    async fn run(self, mut wanted: watch::Receiver<Version>, kept: Arc<Watched<Kept>>) {
         let mut backoff = Backoff::new("ledger");
         while wanted.changed().await.is_ok() {
             loop {
@@ -116,11 +117,11 @@ impl Desk {
         }
     }
 
-    async fn save(&self, version: &Version, kept: &watch::Sender<Kept>) -> bool {
+    async fn save(&self, version: &Version, kept: &Watched<Kept>) -> bool {
         let save = self.store.save(&version.ledger, self.term);
         match bounded_store("save", "ledger", self.deadline, save).await {
             Ok(()) => {
-                kept.send_replace(Kept { number: version.number, failure: None });
+                kept.put(Kept { number: version.number, failure: None });
                 true
             }
             Err(error) if error.kind() == ErrorKind::Fenced => {
@@ -128,12 +129,15 @@ impl Desk {
                 true
             }
             Err(error) => {
-                if kept.borrow().failure.is_none() {
+                if kept.read(|kept| kept.failure.is_none()) {
                     let error = error.clone();
                     self.events
                         .tell(self.time.now().wall, Happened::Trouble { part: "ledger", error });
                 }
-                kept.send_modify(|kept| kept.failure = Some(error));
+                kept.change(|kept| {
+                    kept.failure = Some(error);
+                    true
+                });
                 false
             }
         }

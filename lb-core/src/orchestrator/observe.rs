@@ -13,11 +13,12 @@ use super::builder::LoopSettings;
 use super::inbox::{Inbox, Sight};
 use super::link::{Link, bounded};
 use super::ticker::Ticker;
-use crate::backoff::{Backoff, Jitter};
+use crate::backoff::Backoff;
 use crate::balancer::Traffic;
 use crate::error::{Error, Result};
 use crate::model::{Assignment, ClusterId, ImageRef, InstanceId, LabelKey, ServerName};
 use crate::plan::{InstanceState, Observation, ObservedBalancer, ObservedInstance};
+use crate::random::Random;
 use crate::runtime::{Container, ContainerState, Role, RuntimeEvent, label};
 
 /// Least time between the starts of two listings: a burst of events costs one.
@@ -68,7 +69,7 @@ impl Observer {
     async fn observe(&self) -> Infallible {
         let host = self.link.host.as_str();
         let mut ears = Ears::new(self.link.handle.runtime.events(), host);
-        let (mut jitter, mut backoff) = (Jitter::new(host), Backoff::new(host));
+        let (mut jitter, mut backoff) = (Random::named(host), Backoff::new(host));
         let mut sight = Sight { seen: None, error: None };
         let mut cause = Cause::Asked;
         loop {
@@ -87,7 +88,7 @@ impl Observer {
     }
 
     /// Until the next look, if nothing asks for one.
-    fn pause(&self, error: Option<&Error>, backoff: &mut Backoff, jitter: &mut Jitter) -> Duration {
+    fn pause(&self, error: Option<&Error>, backoff: &mut Backoff, jitter: &mut Random) -> Duration {
         if error.is_some() {
             return backoff.next();
         }
