@@ -22,6 +22,9 @@ use crate::routing::{Backend, FULL_WEIGHT, Server, ServerState};
 /// How long tables wait for adopted instances to be probed, after a ledger was lost.
 const ADOPTION: Duration = Duration::from_secs(10);
 
+/// Server ids from here on are those of a slot's second instances.
+const FIRST_ID_BEYOND_SLOTS: NonZeroU32 = NonZeroU32::MIN.saturating_add(1 << 20);
+
 /// A server to be, without its strings.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
@@ -282,20 +285,17 @@ fn servers(
 ) -> BTreeMap<ServerName, Server> {
     let mut ids = BTreeSet::new();
     let mut servers = BTreeMap::new();
-    for entry in entries {
+    // The younger first: in order of slot and incarnation they come last.
+    for entry in entries.iter().rev() {
         let record = &app.ledger.instances[entry.instance as usize];
         let assignment = &record.assignment;
         let reached = only.is_none_or(|host| assignment.host == *host || !is_confined(record));
         let Some(inside) = assignment.ports.get(port).filter(|_| reached) else { continue };
-        // Two of one slot meet only after a ledger was lost; the younger one serves.
-        if !ids.insert(record.slot) && entry.state == ServerState::Draining {
-            continue;
-        }
         let host = app.facts[entry.instance as usize].host;
         let address = host.and_then(|h| pass.hosts[h as usize].ledger.address);
         let published = assignment.published.get(port);
         let server = Server {
-            id: NonZeroU32::MIN.saturating_add(record.slot),
+            id: server_id(record, &mut ids),
             host: Some(assignment.host.clone()),
             address: SocketAddr::new(assignment.address.into(), *inside),
             published: published.and_then(|p| Some(SocketAddr::new(address?, *p))),
@@ -306,6 +306,18 @@ fn servers(
         servers.insert(ServerName::from(&name), server);
     }
     servers
+}
+
+/// Stable while the server exists, and kept by whoever fills its slot next. Two of one slot meet when one was
+/// given up and came back; the older then has an id beyond all slots'.
+fn server_id(record: &InstanceLedger, taken: &mut BTreeSet<NonZeroU32>) -> NonZeroU32 {
+    let of_slot = NonZeroU32::MIN.saturating_add(record.slot);
+    let beyond = FIRST_ID_BEYOND_SLOTS.saturating_add(record.slot);
+    let mut id = of_slot;
+    while !taken.insert(id) {
+        id = id.max(beyond).saturating_add(1);
+    }
+    id
 }
 
 /// Names everything the app brings into a table.
