@@ -48,3 +48,32 @@ fn two_instances_of_one_slot_are_both_served() {
     sim.settle();
     sim.check_settled();
 }
+
+/// Seed 281: tables A, B, C and B again were wanted. The balancer out of reach that still had A was taken to
+/// obey what B's first turn had decided, and an address it led to was given to another instance.
+#[test]
+fn a_balancer_out_of_reach_keeps_what_it_leads_to_from_being_used_again() {
+    let mut sim = Sim::new(2);
+    let zone = (LabelKey::new("zone").unwrap(), LabelValue::new("a").unwrap());
+    sim.host(1).facts.labels.extend([zone]);
+    sim.deploy_toml(&format!(
+        "{SHOP}[placement]\nlabels = {{ zone = \"a\" }}\nexposure = \"every_host\""
+    ));
+    sim.settle();
+    sim.host(2).reachable = false;
+    let first = sim.host(1).containers.keys().next_back().unwrap().clone();
+    let address = sim.host(1).containers[&first].address();
+    sim.kill(&first);
+    sim.until(60, "it is replaced", |sim| sim.running() == 2);
+    let second = sim.host(1).containers.keys().next_back().unwrap().clone();
+    assert_ne!(first, second);
+    sim.kill(&second);
+    sim.run_for(Duration::from_secs(400));
+    let stale = ServerName::from(&first.container_name(&sim.cluster.id));
+    assert!(leads_to(&mut sim, 2, &stale), "nobody could tell it");
+    let addresses: Vec<Ipv4Addr> = sim.containers().map(plan_sim::SimContainer::address).collect();
+    assert!(addresses.len() == 2 && !addresses.contains(&address), "{addresses:?}");
+    sim.host(2).reachable = true;
+    sim.settle();
+    sim.check_settled();
+}

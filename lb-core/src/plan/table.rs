@@ -148,7 +148,13 @@ fn remember(pass: &mut Pass<'_>, host: u32, hash: TableHash) {
         return;
     }
     let tables = &mut state.edit().tables;
-    tables.retain(|t| t.hash != hash);
+    // Wanted before: who still has the table before that one was not told what was decided since.
+    if let Some(before) = tables.iter().position(|t| t.hash == hash) {
+        let TableLedger { seq, .. } = tables.remove(before);
+        if let Some(next) = tables.get_mut(before) {
+            next.seq = seq;
+        }
+    }
     tables.push(TableLedger { hash, seq });
     if tables.len() > MAX_TABLES {
         tables.remove(0);
