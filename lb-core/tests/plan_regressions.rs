@@ -77,3 +77,21 @@ fn a_balancer_out_of_reach_keeps_what_it_leads_to_from_being_used_again() {
     sim.settle();
     sim.check_settled();
 }
+
+/// Seed 36: a bad version deployed while no instance was wanted was taken for one that serves well, and nothing
+/// was left to go back to.
+#[test]
+fn a_version_that_never_had_an_instance_is_not_good() {
+    let mut sim = Sim::new(1);
+    sim.ready_after.insert("2".into(), None);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    let second = SHOP.replace("shop:1", "shop:2");
+    sim.deploy_toml(&second.replace("= 2", "= 0"));
+    sim.settle();
+    assert_eq!(sim.running(), 0);
+    sim.deploy_toml(&second);
+    sim.until(300, "the version before is back", |sim| sim.ready_with_tag("1") == 2);
+    sim.settle();
+    sim.check_settled();
+}

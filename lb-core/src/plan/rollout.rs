@@ -177,7 +177,8 @@ fn conclude(
                 false => 0,
             }
         }
-        Some(_) => wanted,
+        // Without instances it has not served.
+        Some(_) => wanted.max(1),
         None => 1,
     };
     if ready < enough {
