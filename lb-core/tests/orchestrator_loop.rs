@@ -164,7 +164,9 @@ async fn a_preview_acts_on_nothing() {
     let rig = Rig::new(1).await;
     let host = rig.host(1);
     let platform = rig.start().await;
-    platform.wait_for(|s| s.hosts.values().any(|h| h.reachable), PATIENCE).await.unwrap();
+    let cleared = || host.engine.faults().calls(Op::RemoveNetwork) == 1;
+    let seen = |s: &lb_core::Status| s.hosts.values().all(|h| h.fresh);
+    platform.wait_for(|s| cleared() && s.in_flight == 0 && seen(s), PATIENCE).await.unwrap();
     host.engine.faults().delay(Op::EnsureImage, Duration::from_secs(30));
     platform.deploy(&app("shop", "shop:1", 1)).await.unwrap();
     platform.wait_for(|s| s.in_flight == 1, PATIENCE).await.unwrap();

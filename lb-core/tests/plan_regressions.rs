@@ -3,6 +3,7 @@
 
 mod plan_sim;
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -76,6 +77,22 @@ fn a_balancer_out_of_reach_keeps_what_it_leads_to_from_being_used_again() {
     sim.host(2).reachable = true;
     sim.settle();
     sim.check_settled();
+}
+
+/// Seed 299: with the ledger the networks were forgotten, and stayed on hosts where nothing ran any more.
+#[test]
+fn a_network_of_a_lost_ledger_is_removed() {
+    let mut sim = Sim::new(2);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.ledger = Ledger::default();
+    sim.apps.clear();
+    for host in sim.hosts.values_mut() {
+        (host.containers, host.table) = (BTreeMap::default(), None);
+        assert_eq!(host.networks.len(), 1);
+    }
+    sim.settle();
+    assert!(sim.hosts.values().all(|h| h.networks.is_empty()));
 }
 
 /// Seed 36: a bad version deployed while no instance was wanted was taken for one that serves well, and nothing

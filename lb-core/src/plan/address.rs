@@ -94,6 +94,15 @@ pub(super) fn recover_subnets(pass: &mut Pass<'_>) {
 /// Gives the host a subnet if it has none: by its id's hash, so that after a loss of the ledger a host that
 /// cannot be seen right now most likely gets back the one it had, and nobody else does.
 fn subnet(pass: &mut Pass<'_>, host: u32) -> Option<Ipv4Net> {
+    let free = likely_subnet(pass, host)?;
+    if pass.hosts[host as usize].ledger.subnet.is_none() {
+        pass.hosts[host as usize].edit().subnet = Some(free);
+    }
+    Some(free)
+}
+
+/// The subnet the host has, or else the one it gets next, which it most likely had before a ledger was lost.
+pub(super) fn likely_subnet(pass: &Pass<'_>, host: u32) -> Option<Ipv4Net> {
     let state = &pass.hosts[host as usize];
     if let Some(subnet) = state.ledger.subnet {
         return Some(subnet);
@@ -107,9 +116,7 @@ fn subnet(pass: &mut Pass<'_>, host: u32) -> Option<Ipv4Net> {
         Ipv4Net::new(Ipv4Addr::from(first + offset as u32), prefix).ok()
     };
     let mut subnets = (0..count).filter_map(nth);
-    let free = subnets.find(|net| !owned.contains(net) && !state.ledger.refused.contains(net))?;
-    pass.hosts[host as usize].edit().subnet = Some(free);
-    Some(free)
+    subnets.find(|net| !owned.contains(net) && !state.ledger.refused.contains(net))
 }
 
 /// An address and ports for a new instance of the app on the host.

@@ -17,7 +17,7 @@ use super::{
     What, World,
 };
 use crate::error::Error;
-use crate::ledger::{AppLedger, HostLedger, Ledger, Version};
+use crate::ledger::{AppLedger, HostLedger, Ledger, NetworkLedger, Version};
 use crate::model::{App, AppName, Assignment, HostId, InstanceId, Resources};
 use crate::time::Now;
 
@@ -168,6 +168,11 @@ pub(super) struct AppOutcome<'a> {
     pub result: &'a std::result::Result<Done, Error>,
 }
 
+/// A host nobody remembers: a network may be left there from before the ledger was lost.
+fn unknown_host() -> Arc<HostLedger> {
+    Arc::new(HostLedger { network: NetworkLedger::Asked, ..HostLedger::default() })
+}
+
 impl<'a> HostState<'a> {
     pub(super) fn new(
         id: HostId,
@@ -178,7 +183,7 @@ impl<'a> HostState<'a> {
             mark: xxh3_64(id.as_str().as_bytes()),
             id,
             view,
-            ledger: ledger.cloned().unwrap_or_default(),
+            ledger: ledger.cloned().unwrap_or_else(unknown_host),
             ack: 0,
             gone: false,
             used: Used::default(),
@@ -214,6 +219,13 @@ impl Used {
         self.instances += 1;
         self.cpu += resources.cpu.map_or(0, |c| u64::from(c.millis()));
         self.memory += resources.memory.map_or(0, crate::model::ByteSize::get);
+    }
+
+    pub(super) fn take(&mut self, resources: &Resources) {
+        self.instances = self.instances.saturating_sub(1);
+        self.cpu = self.cpu.saturating_sub(resources.cpu.map_or(0, |c| u64::from(c.millis())));
+        let memory = resources.memory.map_or(0, crate::model::ByteSize::get);
+        self.memory = self.memory.saturating_sub(memory);
     }
 }
 

@@ -138,6 +138,7 @@ fn crashed(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
 /// Forgets the instance and lets its address and ports rest.
 pub(super) fn remove(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
     let drain = app.settings().map(|a| a.stop.drain).unwrap_or_default();
+    let resources = app.settings().map(|a| a.resources).unwrap_or_default();
     let record = app.edit().instances.remove(i);
     let fact = app.facts.remove(i);
     let Some(host) = fact.host else { return };
@@ -147,7 +148,9 @@ pub(super) fn remove(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
         until: pass.now.monotonic + pass.cluster.hard_stop_after + drain,
         seq: pass.seq,
     };
-    pass.hosts[host as usize].edit().resting.push(resting);
+    let host = &mut pass.hosts[host as usize];
+    host.used.take(&resources);
+    host.edit().resting.push(resting);
 }
 
 /// Instances the engine refuses, or cannot start where they are, get another incarnation.

@@ -218,7 +218,7 @@ fn clear(pass: &mut Pass<'_>, host: u32) {
     if !empty || !(serves || made) || pass.must_wait(host, &ActionKey::Table) {
         return;
     }
-    let subnet = pass.hosts[host as usize].ledger.subnet.unwrap_or(pass.cluster.range);
+    let Some(subnet) = address::likely_subnet(pass, host) else { return };
     let name = address::network_name(pass.cluster, subnet);
     let state = &mut pass.hosts[host as usize];
     state.stops.push(Action::Clear(name));
