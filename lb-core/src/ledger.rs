@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::app::{
-    AppLedger, InstanceLedger, Phase, ResolvedImage, Resolving, SlotLedger, Version,
+    AppLedger, Closing, InstanceLedger, Phase, ResolvedImage, Resolving, SlotLedger, Version,
 };
 pub use self::host::{HostLedger, Lost, NetworkLedger, Resting, Retry, TableLedger};
 use crate::model::{AppName, HostId};

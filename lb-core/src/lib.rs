@@ -64,8 +64,8 @@ pub use error::{Error, ErrorKind, Result};
 pub use host::{HostConnector, HostHandle};
 pub use keyed::Keyed;
 pub use ledger::{
-    AppLedger, HostLedger, InstanceLedger, Ledger, Lost, NetworkLedger, Phase, ResolvedImage,
-    Resolving, Resting, Retry, SlotLedger, TableLedger, Version,
+    AppLedger, Closing, HostLedger, InstanceLedger, Ledger, Lost, NetworkLedger, Phase,
+    ResolvedImage, Resolving, Resting, Retry, SlotLedger, TableLedger, Version,
 };
 pub use memory::{
     Behaviour, EVENTS_KEPT, Faults, MemoryAppStore, MemoryBalancer, MemoryConnector,

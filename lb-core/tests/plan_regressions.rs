@@ -79,6 +79,40 @@ fn a_balancer_out_of_reach_keeps_what_it_leads_to_from_being_used_again() {
     sim.check_settled();
 }
 
+/// Seed 2: the last instance of a host was drained, and with it the host's listener went, and requests cut that
+/// its balancer had in flight at instances that went on serving on other hosts.
+#[test]
+fn a_host_that_stops_listening_lets_its_requests_to_other_hosts_end() {
+    let mut sim = Sim::new(2);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    let stays = server(&mut sim, 2);
+    sim.host(1).open.insert(stays.clone(), 1);
+    sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
+    sim.run_for(Duration::from_secs(10));
+    assert!(sim.host(1).containers.is_empty(), "the victim had no connection");
+    assert!(leads_to(&mut sim, 1, &stays), "its request is in flight");
+    assert!(sim.host(1).table.as_ref().unwrap().listeners.is_empty(), "and no other comes");
+    sim.host(1).open.clear();
+    sim.run_for(Duration::from_secs(2));
+    assert!(!leads_to(&mut sim, 1, &stays));
+    sim.settle();
+    sim.check_settled();
+}
+
+/// The same with a request that does not end: the app's drain bounds it.
+#[test]
+fn a_host_that_stops_listening_waits_no_longer_than_a_drain() {
+    let mut sim = Sim::new(2);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    let stays = server(&mut sim, 2);
+    sim.host(1).open.insert(stays.clone(), 1);
+    sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
+    sim.run_for(Duration::from_secs(40));
+    assert!(!leads_to(&mut sim, 1, &stays));
+}
+
 /// Seed 299: with the ledger the networks were forgotten, and stayed on hosts where nothing ran any more.
 #[test]
 fn a_network_of_a_lost_ledger_is_removed() {

@@ -37,6 +37,8 @@ pub struct AppLedger {
     pub slots: BTreeMap<u32, SlotLedger>,
     /// Hosts whose table has its backends.
     pub exposed: BTreeSet<HostId>,
+    /// Hosts that stopped leading new connections to its backends, until the open ones end.
+    pub closing: BTreeMap<HostId, Closing>,
     /// Hosts whose table had them until the table of this `seq`, which is not known to be in force.
     pub leaving: BTreeMap<HostId, u64>,
 }
@@ -127,6 +129,16 @@ pub enum Phase {
     Lost,
 }
 
+/// A host on which an app's listeners have gone, and its backends not yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closing {
+    /// Since the table of this `seq`.
+    pub seq: u64,
+    /// Its connections are shut at this time.
+    pub until: Duration,
+}
+
 /// What the planner remembers of a slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -165,6 +177,9 @@ impl AppLedger {
         for slot in self.slots.values_mut() {
             slot.until = shift.until(slot.until);
             slot.unready = slot.unready.map(|_| shift.now);
+        }
+        for closing in self.closing.values_mut() {
+            closing.until = shift.until(closing.until);
         }
         for instance in &mut self.instances {
             instance.asked = shift.now;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pass::{AppState, Condition, Pass};
 use super::spec::{Place, container_spec};
 use super::{Action, ActionKey, What, address};
-use crate::ledger::{NetworkLedger, Phase, Version};
+use crate::ledger::{AppLedger, NetworkLedger, Phase, Version};
 use crate::model::{InstanceId, ServerName, Stop};
 
 /// A reachable balancer that does not put the table without an instance in force is waited for so long
@@ -54,7 +54,8 @@ pub(super) fn progress(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
 
 /// Registered hosts whose balancer may lead to the app's instances.
 pub(super) fn balancers(pass: &Pass<'_>, app: &AppState<'_>) -> Vec<u32> {
-    let ids = app.ledger.exposed.iter().chain(app.ledger.leaving.keys());
+    let AppLedger { exposed, closing, leaving, .. } = &*app.ledger;
+    let ids = exposed.iter().chain(closing.keys()).chain(leaving.keys());
     let found = ids.filter_map(|id| pass.hosts.binary_search_by(|h| h.id.cmp(id)).ok());
     found.filter(|h| pass.hosts[*h].view.is_some()).map(|h| h as u32).collect()
 }

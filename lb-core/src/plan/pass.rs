@@ -83,6 +83,8 @@ pub(super) struct HostState<'a> {
     pub taken: Option<Taken>,
     /// Apps in its table, by index.
     pub parts: Vec<u32>,
+    /// Those of them without listeners.
+    pub closing: Vec<u32>,
     /// Whether its table waits for adopted instances to be probed.
     pub hold: bool,
     pub network: Option<Action>,
@@ -190,6 +192,7 @@ impl<'a> HostState<'a> {
             unseen: Vec::new(),
             taken: None,
             parts: Vec::new(),
+            closing: Vec::new(),
             hold: false,
             network: None,
             images: Vec::new(),
@@ -424,7 +427,8 @@ pub(super) fn close(
 
 /// A removed app is forgotten once nothing of it is left.
 fn remembered(app: AppState<'_>) -> Option<(AppName, Arc<AppLedger>)> {
-    let left = !app.ledger.instances.is_empty() || !app.ledger.leaving.is_empty();
+    let AppLedger { instances, closing, leaving, .. } = &*app.ledger;
+    let left = !(instances.is_empty() && closing.is_empty() && leaving.is_empty());
     (left || app.view.is_some()).then_some((app.name, app.ledger))
 }
 

@@ -13,10 +13,10 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::What;
 use super::memo::{AppMemo, AppRoutes, NamedBackend, RouteInputs};
-use super::pass::{AppState, Condition, Pass};
+use super::pass::{AppState, Condition, HostState, Pass};
 use super::place::has_labels;
-use crate::ledger::{InstanceLedger, Phase};
-use crate::model::{App, BackendName, Exposure, HostId, PortName, Protocol, ServerName};
+use crate::ledger::{Closing, InstanceLedger, Phase};
+use crate::model::{App, BackendName, Exposure, HostId, PortName, Protocol, ServerName, Stop};
 use crate::routing::{Backend, FULL_WEIGHT, Server, ServerState};
 
 /// How long tables wait for adopted instances to be probed, after a ledger was lost.
@@ -37,13 +37,19 @@ struct Entry {
 pub(super) fn app(pass: &mut Pass<'_>, app: &mut AppState<'_>, index: u32) {
     let entries = entries(pass, app);
     let exposed = exposed(pass, app, &entries);
-    let routes = routes(pass, app, &entries, &exposed);
-    expose(pass, app, &exposed);
+    expose(pass, app, &exposed, entries.is_empty());
+    let closing = close(pass, app, entries.is_empty());
+    let mut serving = exposed.clone();
+    serving.extend(&closing);
+    let routes = routes(pass, app, &entries, &serving);
     if routes.backends.is_empty() && routes.partial.is_empty() {
         return;
     }
-    for host in &exposed {
+    for host in &serving {
         pass.hosts[*host as usize].parts.push(index);
+    }
+    for host in &closing {
+        pass.hosts[*host as usize].closing.push(index);
     }
     hold(pass, app, &exposed);
 }
@@ -130,7 +136,7 @@ fn exposed(pass: &Pass<'_>, app: &AppState<'_>, entries: &[Entry]) -> Vec<u32> {
 }
 
 /// Keeps the names of the hosts that have the app, and of those that had it until they acknowledge.
-fn expose(pass: &Pass<'_>, app: &mut AppState<'_>, exposed: &[u32]) {
+fn expose(pass: &Pass<'_>, app: &mut AppState<'_>, exposed: &[u32], is_empty: bool) {
     let done = |id: &HostId, seq: u64| match pass.hosts.binary_search_by(|h| h.id.cmp(id)) {
         Ok(h) => pass.hosts[h].view.is_some() && pass.hosts[h].ack >= seq,
         Err(_) => true,
@@ -148,11 +154,58 @@ fn expose(pass: &Pass<'_>, app: &mut AppState<'_>, exposed: &[u32]) {
         return;
     }
     let seq = pass.seq;
+    let drain = app.settings().map_or_else(|| Stop::default().drain, |a| a.stop.drain);
     let ledger = app.edit();
     let gone: Vec<HostId> = ledger.exposed.difference(&now).cloned().collect();
-    ledger.leaving.extend(gone.into_iter().map(|id| (id, seq)));
+    if is_empty {
+        ledger.leaving.extend(gone.into_iter().map(|id| (id, seq)));
+    } else {
+        let until = pass.now.monotonic + drain;
+        ledger.closing.extend(gone.into_iter().map(|id| (id, Closing { seq, until })));
+    }
+    ledger.closing.retain(|id, _| !now.contains(id));
     ledger.leaving.retain(|id, _| !now.contains(id));
     ledger.exposed = now;
+}
+
+/// Hosts without the app's listeners whose backends stay, because requests through them may be in flight at
+/// instances that go on serving elsewhere. Those that show none, or are at their deadline, leave.
+fn close(pass: &mut Pass<'_>, app: &mut AppState<'_>, is_empty: bool) -> Vec<u32> {
+    if app.ledger.closing.is_empty() {
+        return Vec::new();
+    }
+    let now = pass.now.monotonic;
+    let servers = app.ledger.instances.iter().map(|r| r.id(&app.name));
+    let servers: Vec<_> =
+        servers.map(|id| ServerName::from(&id.container_name(&pass.cluster.id))).collect();
+    let (mut stay, mut leave) = (Vec::new(), Vec::new());
+    for (id, closing) in &app.ledger.closing {
+        let found = pass.hosts.binary_search_by(|h| h.id.cmp(id)).ok();
+        let host = found.map(|h| &pass.hosts[h]).filter(|h| h.view.is_some());
+        let idle = |h: &HostState<'_>| {
+            let open = h.view.and_then(|v| Some(&v.seen.as_ref()?.balancer.as_ref()?.open));
+            let idle = open.is_some_and(|open| !servers.iter().any(|s| open.contains_key(s)));
+            idle && h.reachable() && h.ack >= closing.seq
+        };
+        match (found, host) {
+            (Some(index), Some(host)) if !is_empty && now < closing.until && !idle(host) => {
+                stay.push((index as u32, closing.until));
+            }
+            _ => leave.push(id.clone()),
+        }
+    }
+    if !leave.is_empty() {
+        let seq = pass.seq;
+        let ledger = app.edit();
+        ledger.closing.retain(|id, _| !leave.contains(id));
+        ledger.leaving.extend(leave.into_iter().map(|id| (id, seq)));
+    }
+    for (host, until) in &stay {
+        pass.wake(*until);
+        let id = pass.hosts[*host as usize].id.clone();
+        pass.watch.insert(id);
+    }
+    stay.into_iter().map(|(host, _)| host).collect()
 }
 
 /// After a loss of the ledger nobody knows which of the adopted instances served: the tables in force stay

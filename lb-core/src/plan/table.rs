@@ -76,6 +76,7 @@ fn inputs(host: &HostState<'_>, index: u32, apps: &[AppState<'_>]) -> u128 {
         if !routes.partial.is_empty() {
             bytes.extend_from_slice(&index.to_le_bytes());
         }
+        bytes.push(u8::from(host.closing.contains(part)));
     }
     xxh3_128(&bytes)
 }
@@ -96,7 +97,7 @@ fn listeners(host: &HostState<'_>, apps: &[AppState<'_>]) -> (BTreeMap<u16, List
     let mut clashes = Vec::new();
     for part in &host.parts {
         let app = &apps[*part as usize];
-        let Some(view) = app.view else { continue };
+        let Some(view) = app.view.filter(|_| !host.closing.contains(part)) else { continue };
         for (name, port) in &view.app.ports {
             let Some(outside) = port.outside.map(u16::from) else { continue };
             let backend = BackendName::of(&app.name, name);
