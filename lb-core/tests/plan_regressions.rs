@@ -146,3 +146,19 @@ fn a_version_that_never_had_an_instance_is_not_good() {
     sim.settle();
     sim.check_settled();
 }
+
+/// Found beside it: a balancer that stopped answering was taken to show no connections.
+#[test]
+fn a_balancer_that_does_not_say_what_is_open_is_not_idle() {
+    let mut sim = Sim::new(1);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    let victim = server(&mut sim, 1);
+    sim.host(1).open.insert(victim.clone(), 1);
+    sim.deploy_toml(&SHOP.replace("= 2", "= 0"));
+    sim.run_for(Duration::from_secs(5));
+    assert_eq!(sim.running(), 1, "one shows no connection");
+    sim.host(1).silent = true;
+    sim.run_for(Duration::from_secs(15));
+    assert!(leads_to(&mut sim, 1, &victim) && sim.running() == 1, "its drain goes on");
+}

@@ -73,8 +73,10 @@ fn drain(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, balancers: &[u32
         else {
             return false;
         };
-        let open = seen.balancer.as_ref().and_then(|b| b.open.get(&server));
-        host.reachable() && seen.began > *acked && open.is_none_or(|n| *n == 0)
+        // A balancer that was not seen shows nothing, which is not the same as no connection.
+        let Some(balancer) = &seen.balancer else { return false };
+        let open = balancer.open.get(&server).is_some_and(|n| *n > 0);
+        host.reachable() && seen.began > *acked && !open
     };
     if now >= until || balancers.iter().all(idle) {
         app.edit().instances[i].phase = Phase::Left { seq: pass.seq, until };

@@ -48,6 +48,8 @@ pub struct SimHost {
     pub facts: HostFacts,
     pub registered: bool,
     pub reachable: bool,
+    /// Its balancer does not answer.
+    pub silent: bool,
     pub containers: BTreeMap<InstanceId, SimContainer>,
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub table: Option<Arc<RoutingTable>>,
@@ -95,6 +97,7 @@ impl Sim {
             facts,
             registered: true,
             reachable: true,
+            silent: false,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             table: None,
@@ -176,8 +179,8 @@ impl Sim {
             let table = host.table.as_ref().map(|t| t.hash());
             let balancer =
                 ObservedBalancer { table, open: host.open.clone(), set_aside: BTreeMap::new() };
-            host.seen =
-                Some(Arc::new(Observation { began: now, instances, balancer: Some(balancer) }));
+            let balancer = (!host.silent).then_some(balancer);
+            host.seen = Some(Arc::new(Observation { began: now, instances, balancer }));
         }
     }
 
