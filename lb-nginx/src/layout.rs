@@ -33,6 +33,13 @@ pub fn locations_file() -> FileName {
     file("locations.map")
 }
 
+/// A backend's name as a key of a map, where some words mean something at the beginning of a line.
+pub(crate) fn map_key(backend: &BackendName) -> String {
+    const PARAMETERS: [&str; 4] = ["default", "hostnames", "include", "volatile"];
+    let escape = if PARAMETERS.contains(&backend.as_str()) { "\\" } else { "" };
+    format!("{escape}{backend}")
+}
+
 /// A certificate with its key: `PORT.BACKEND.pem`, or a hash in the backend's place where that is longer than
 /// a file name may be. The balancer writes it.
 pub fn pem_file(port: u16, backend: &BackendName) -> FileName {

@@ -32,8 +32,8 @@ impl Totals {
         for (key, now) in readings {
             let then = before.remove(&key).unwrap_or_default();
             let sum = self.sums.entry(key.clone()).or_default();
-            sum.requests += since(then.requests, now.requests);
-            sum.failures += since(then.failures, now.failures);
+            sum.requests = sum.requests.saturating_add(since(then.requests, now.requests));
+            sum.failures = sum.failures.saturating_add(since(then.failures, now.failures));
             latest.insert(key, now);
         }
         self.seen.insert(source, latest);

@@ -8,6 +8,7 @@ use lb_core::{Backend, BackendName, Balance, Membership, RoutingTable};
 
 use super::abilities::Abilities;
 use super::compose::{LOG_SOCKET, NONE_SOCKET, RECORD_FILE, STATUS_SOCKET, TEMPORARY};
+use crate::layout;
 
 /// How long a client's idle connection outlives a reload where NGINX can keep it (1.27.4).
 const KEPT_IDLE: Duration = Duration::from_secs(10);
@@ -178,7 +179,7 @@ fn hash_maps(table: &RoutingTable) -> String {
                  default \"{cookie}=$request_id; Path=/; HttpOnly\";\n        \
                  \"~(?:^|; *){cookie}=[^;]\" \"\";\n    }}\n"
             );
-            let _ = writeln!(cookies, "        {name} $lb_cookie_{n};");
+            let _ = writeln!(cookies, "        {} $lb_cookie_{n};", layout::map_key(name));
         } else if let Balance::HeaderHash(header) = &backend.balance {
             let variable = header.as_str().replace('-', "_");
             let _ = write!(
@@ -196,4 +197,23 @@ fn hash_maps(table: &RoutingTable) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use lb_core::{AppName, CookieName, Protocol, Sticky};
+
+    use super::*;
+
+    #[test]
+    fn a_sticky_backend_may_be_called_as_a_parameter_of_maps_is() {
+        let mut backend = Backend::new(AppName::new("shop").unwrap(), Protocol::Http);
+        backend.sticky = Some(Sticky { cookie: CookieName::new("LB").unwrap() });
+        let mut table = RoutingTable::default();
+        table.backends.insert(BackendName::new("default").unwrap(), Arc::new(backend));
+        let maps = hash_maps(&table);
+        assert!(maps.contains("        \\default $lb_cookie_1;\n"), "{maps}");
+    }
 }

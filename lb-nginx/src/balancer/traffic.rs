@@ -187,7 +187,7 @@ fn readings(lua: &LuaStatus) -> BTreeMap<Counted, Count> {
     let mut readings = BTreeMap::new();
     for backend in &lua.backends {
         let of = lua.servers.iter().filter(|s| s.backend == backend.name);
-        let requests = backend.unserved + of.map(|s| s.requests).sum::<u64>();
+        let requests = of.map(|s| s.requests).fold(backend.unserved, u64::saturating_add);
         let count = Count { requests, failures: backend.failures };
         readings.insert((backend.name.clone(), None), count);
     }
@@ -198,7 +198,7 @@ fn readings(lua: &LuaStatus) -> BTreeMap<Counted, Count> {
     readings
 }
 
-fn add_lua(
+pub(crate) fn add_lua(
     lua: &LuaStatus,
     backends: &mut BTreeMap<BackendName, BackendTraffic>,
     times: &mut Times,
@@ -212,7 +212,7 @@ fn add_lua(
     }
     for server in &lua.servers {
         let backend = backends.entry(server.backend.clone()).or_default();
-        backend.in_flight += server.open;
+        backend.in_flight = backend.in_flight.saturating_add(server.open);
         let traffic = backend.servers.entry(server.name.clone()).or_default();
         (traffic.open, traffic.up) = (server.open, server.up);
     }

@@ -15,6 +15,8 @@ use crate::error::Failure;
 
 /// Longest line; what is longer is cut and not counted.
 const MOST_LINE: usize = 8 * 1024;
+/// Longest time of a request that is believed, in seconds: some thirty years.
+const MOST_SECONDS: f64 = 1e9;
 /// Most backends and servers that are counted apart.
 const MOST_COUNTED: usize = 100_000;
 
@@ -96,10 +98,10 @@ async fn receive(socket: UnixDatagram, counts: Arc<Mutex<BTreeMap<Whose, Logged>
 impl Logged {
     /// Adds others to them.
     pub(crate) fn add(&mut self, line: Self) {
-        self.requests += line.requests;
-        self.failures += line.failures;
+        self.requests = self.requests.saturating_add(line.requests);
+        self.failures = self.failures.saturating_add(line.failures);
         self.seconds += line.seconds;
-        self.timed += line.timed;
+        self.timed = self.timed.saturating_add(line.timed);
     }
 }
 
@@ -115,7 +117,7 @@ struct Line<'a> {
 }
 
 /// Reads the JSON behind syslog's own head (RFC 3164).
-fn parse(datagram: &[u8]) -> Option<(Whose, Logged)> {
+pub(crate) fn parse(datagram: &[u8]) -> Option<(Whose, Logged)> {
     let text = std::str::from_utf8(datagram).ok()?;
     let line: Line<'_> = serde_json::from_str(&text[text.find('{')?..]).ok()?;
     let target = match (line.backend, line.port) {
@@ -126,6 +128,7 @@ fn parse(datagram: &[u8]) -> Option<(Whose, Logged)> {
     let last = |all: &str| all.rsplit([',', ' ']).next().unwrap_or_default().to_owned();
     let status: u16 = line.status.parse().ok()?;
     let seconds: Option<f64> = last(line.seconds).parse().ok();
+    let seconds = seconds.filter(|seconds| (0.0..=MOST_SECONDS).contains(seconds));
     let counts = Logged {
         requests: line.requests.parse().ok()?,
         failures: u64::from(status >= 500),
@@ -150,6 +153,20 @@ mod tests {
         let line = br#"<190>Nov 25 03:13:22 lb: {"port":"5432","server":"","status":"502","requests":"1","seconds":"0.001"}"#;
         let (whose, counts) = parse(line).unwrap();
         assert_eq!((whose, counts.failures), ((Target::Port(5432), None), 1));
+    }
+
+    #[test]
+    fn a_time_that_cannot_be_is_not_counted_and_no_count_overflows() {
+        for seconds in ["NaN", "inf", "-1", "1e300"] {
+            let line = format!(
+                r#"{{"port":"1","server":"","status":"200","requests":"{}","seconds":"{seconds}"}}"#,
+                u64::MAX
+            );
+            let (_, mut counts) = parse(line.as_bytes()).unwrap();
+            counts.add(counts);
+            assert_eq!((counts.requests, counts.timed), (u64::MAX, 0), "{seconds}");
+            assert!(counts.seconds.abs() < 1e-9, "{seconds}");
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::refuse::limit_req_rate;
 use super::syntax;
+use crate::layout;
 
 /// The location of backends with no settings of their own.
 const USUAL: &str = "lb_usual";
@@ -33,8 +34,6 @@ const CLAIMS: [&str; 14] = [
     "X-Forwarded-Uri",
     "X-Forwarded-User",
 ];
-/// Words that mean something at the beginning of a map's line.
-const PARAMETERS: [&str; 4] = ["default", "hostnames", "include", "volatile"];
 /// Size of a rate limit's memory: some 160,000 client addresses; the oldest make room.
 const RATE_ZONE: &str = "10m";
 
@@ -174,9 +173,7 @@ impl Locations {
     pub(super) fn file(&self) -> String {
         let mut text = String::new();
         for (name, location) in &self.by_backend {
-            // A backend may be called as a parameter of maps is.
-            let escape = if PARAMETERS.contains(&name.as_str()) { "\\" } else { "" };
-            let _ = writeln!(text, "{escape}{name} {location};");
+            let _ = writeln!(text, "{} {location};", layout::map_key(name));
         }
         text
     }
@@ -219,7 +216,7 @@ impl Locations {
             text,
             "    map $lb_backend $lb_location {{\n        default {USUAL};\n        include {};\n    }}\n    \
              map $lb_backend $lb_place {{\n        default $lb_location{form}$lb_ws;\n        \"\" lb_none;\n    }}\n",
-            crate::layout::locations_file(),
+            layout::locations_file(),
         );
         text
     }
