@@ -6,7 +6,7 @@ use super::labels::owned;
 use super::runtime::Host;
 use super::{EngineApi, Failure, Seen, container as subject, image_names};
 use crate::error::{ErrorKind, Result};
-use crate::model::{ClusterId, ContainerName};
+use crate::model::{ClusterId, ContainerName, shown};
 use crate::runtime::{ContainerId, ContainerSpec, ContainerState, Exit, Restart, SpecHash, label};
 
 /// What `run_to_end` keeps of the output.
@@ -121,11 +121,7 @@ async fn adopt(
     there: Found,
 ) -> Result<String, Failure> {
     if there.spec != spec.hash() {
-        return Err(Failure::conflict(format!(
-            "exists with another spec ({}, not {}): stop it, or take another name",
-            there.spec,
-            spec.hash()
-        )));
+        return Err(other_spec(&there.spec, &spec.hash()));
     }
     match there.state {
         ContainerState::Running => Ok(there.id),
@@ -135,6 +131,14 @@ async fn adopt(
             exit.code
         ))),
     }
+}
+
+/// What stands there is a label, in which anything may be.
+fn other_spec(there: &SpecHash, wanted: &SpecHash) -> Failure {
+    let there = shown("spec", there.as_str());
+    Failure::conflict(format!(
+        "exists with another {there}, not \"{wanted}\": stop it, or take another name"
+    ))
 }
 
 /// Nobody said whether it was created. If it was, by us or by one who asked for the same, it never ran.
@@ -228,6 +232,14 @@ mod tests {
         let found = look("cafe", Some("shop")).unwrap().unwrap();
         assert_eq!((found.id.as_str(), found.spec.as_str()), ("f00", "abc"));
         assert!(look("other-whose-id-begins-cafe", None).unwrap().is_none());
+        let (hostile, hash) = ("x\n".repeat(9999), SpecHash::from_label("abc"));
+        for failure in [
+            look("cafe", Some(&hostile)).unwrap_err(),
+            other_spec(&SpecHash::from_label(&*hostile), &hash),
+        ] {
+            let message = failure.to_string();
+            assert!(message.len() < 300 && !message.contains('\n'), "{message}");
+        }
         for owner in [Some("else"), None] {
             let failure = look("cafe", owner).unwrap_err();
             assert_eq!(failure.kind(), ErrorKind::Conflict, "{failure}");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Failure, Summary};
-use crate::model::{ClusterId, LabelKey, Volume};
+use crate::model::{ClusterId, LabelKey, Volume, shown};
 use crate::runtime::{
     Attachment, Container, ContainerId, ContainerSpec, ContainerState, Readiness, Role, SpecHash,
     label,
@@ -78,7 +78,8 @@ pub(super) fn owned(cluster: &ClusterId, labels: &BTreeMap<String, String>) -> R
     match labels.get(label::CLUSTER) {
         Some(owner) if owner == cluster.as_str() => Ok(()),
         Some(owner) => {
-            Err(Failure::conflict(format!("belongs to cluster {owner:?}, not {cluster:?}")))
+            let owner = shown("cluster", owner);
+            Err(Failure::conflict(format!("belongs to {owner}, not {cluster:?}")))
         }
         None => Err(Failure::conflict(format!(
             "exists without the label {}: it was not made by cluster {cluster:?}",
