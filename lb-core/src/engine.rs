@@ -129,6 +129,12 @@ pub trait EngineApi: Debug + Send + Sync + 'static {
     ) -> Result<Subscription, Failure>;
 }
 
+/// A door for `fuzz/`: the first of the kernel's routes in the way of a subnet.
+#[cfg(fuzzing)]
+pub fn route_in_the_way(table: &str, subnet: ipnet::Ipv4Net) -> Option<String> {
+    routes::route_in_the_way(table, subnet)
+}
+
 /// How errors name a container.
 fn container(name: &ContainerName) -> String {
     format!("container {name:?}")

@@ -43,6 +43,8 @@ mod convert;
 mod endpoint;
 mod engine;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod runtime;
 mod transport;
 

@@ -25,6 +25,8 @@ use lb_core::{Applied, BalancerInfo, FileName, LoadBalancer, Result, RoutingTabl
 
 pub use self::builder::{HARD_STOP_AFTER, HaproxyBalancerBuilder, MAX_OLD_WORKERS};
 use self::engine::Engine;
+#[cfg(fuzzing)]
+pub(crate) use self::server::ServerEntry;
 pub use self::server::server_lines;
 
 /// The image of [`in_container`](HaproxyBalancerBuilder::in_container) by default: the official one.

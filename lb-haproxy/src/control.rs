@@ -15,8 +15,7 @@ pub(crate) use self::certificate::{abort_certificate, commit_certificate, set_ce
 pub(crate) use self::change::{Change, Verdict};
 pub(crate) use self::info::WorkerInfo;
 pub(crate) use self::processes::Processes;
-pub(crate) use self::sessions::SessionEntry;
-use self::sessions::parse_sessions;
+pub(crate) use self::sessions::{SessionEntry, parse_sessions};
 pub(crate) use self::socket::{Session, Socket};
 pub(crate) use self::stat::{Row, RowKind, Stat};
 

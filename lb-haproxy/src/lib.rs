@@ -60,6 +60,8 @@
 mod balancer;
 mod control;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod layout;
 mod renderer;
 

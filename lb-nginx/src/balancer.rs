@@ -24,6 +24,16 @@ use lb_core::{Applied, BalancerInfo, FileName, LoadBalancer, Result, RoutingTabl
 
 pub use self::builder::{HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancerBuilder};
 use self::engine::Engine;
+#[cfg(fuzzing)]
+pub(crate) use self::{
+    abilities::{Abilities, Built},
+    compose::{Composed, Ground},
+    culprits::culprits,
+    filed::Filed,
+    main_lines::MainSettings,
+    server::Record,
+    traffic::{Times, add_lua},
+};
 
 /// The image of [`in_container`](NginxBalancerBuilder::in_container) by default: the official one.
 pub const DEFAULT_IMAGE: &str = "nginx:1.28";

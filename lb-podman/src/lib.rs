@@ -59,6 +59,8 @@ mod convert;
 mod endpoint;
 mod engine;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod runtime;
 
 pub use api::PodmanApi;

@@ -134,7 +134,7 @@ impl Probe<'_> {
 
 /// What `nginx -V` says.
 #[derive(Debug, PartialEq, Eq)]
-struct Built {
+pub(crate) struct Built {
     version: String,
     number: Version,
     modules: PathBuf,
@@ -142,14 +142,14 @@ struct Built {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Module {
+pub(crate) enum Module {
     Built,
     Loaded,
     Absent,
 }
 
 impl Built {
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let version = text.lines().find_map(|l| l.split_once(" version: ")?.1.split_once('/'))?.1;
         let version = version.split_whitespace().next()?;
         let mut numbers = version.split('.').map(|n| {
@@ -168,7 +168,7 @@ impl Built {
         self.arguments.split_whitespace().any(|a| a == argument)
     }
 
-    fn stream(&self) -> Module {
+    pub(crate) fn stream(&self) -> Module {
         match (self.has("--with-stream"), self.has("--with-stream=dynamic")) {
             (true, _) => Module::Built,
             (_, true) => Module::Loaded,
@@ -177,7 +177,7 @@ impl Built {
     }
 
     /// The modules Lua takes: none where it is built in (`OpenResty`).
-    fn lua_modules(&self) -> Vec<PathBuf> {
+    pub(crate) fn lua_modules(&self) -> Vec<PathBuf> {
         let mut arguments = self.arguments.split_whitespace();
         if arguments.any(|a| a.starts_with("--add-module=") && a.contains("ngx_lua")) {
             return Vec::new();
@@ -185,14 +185,14 @@ impl Built {
         [NDK, "ngx_http_lua_module.so"].map(|m| self.modules.join(m)).to_vec()
     }
 
-    fn temporary(&self) -> Vec<&'static str> {
+    pub(crate) fn temporary(&self) -> Vec<&'static str> {
         let all = ["proxy", "fastcgi", "uwsgi", "scgi"];
         let there = |kind: &&str| !self.has(&format!("--without-http_{kind}_module"));
         all.into_iter().filter(there).collect()
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Abilities {
     /// A binary with streams that changes servers so.
     pub(crate) fn of(membership: Membership) -> Self {

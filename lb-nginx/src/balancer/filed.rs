@@ -48,7 +48,7 @@ impl Filed {
         Ok(Self::parse(&config, &record))
     }
 
-    fn parse(config: &str, record: &str) -> Option<Self> {
+    pub(crate) fn parse(config: &str, record: &str) -> Option<Self> {
         let (mut table, mut mark, mut state) = (None, None, None);
         let (mut listeners, mut files) = (BTreeMap::new(), BTreeSet::new());
         for note in config.lines().filter_map(|l| l.strip_prefix("# lb ")) {

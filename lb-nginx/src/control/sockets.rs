@@ -16,7 +16,7 @@ const NLM_F_REQUEST: u16 = 1;
 
 /// A connection from this network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Connection {
+pub(crate) struct Connection {
     local: SocketAddr,
     remote: SocketAddr,
 }
@@ -64,7 +64,7 @@ fn all(to: &BTreeSet<SocketAddr>) -> Vec<Connection> {
 }
 
 /// A line of the table: `sl local_address rem_address st ...`.
-fn parse(line: &str) -> Option<Connection> {
+pub(crate) fn parse(line: &str) -> Option<Connection> {
     let mut words = line.split_whitespace().skip(1);
     let (local, remote) = (words.next()?, words.next()?);
     let open = OPEN.contains(&words.next()?);

@@ -121,7 +121,7 @@ impl StatusSocket {
 
 impl Status {
     /// Reads lines of words: `mark`, `pid`, and with Lua `boot`, `state`, `backend` and `server`.
-    fn parse(text: &str) -> Result<Self, Failure> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || Failure::reply("GET /status", text);
         let (mut status, mut lua) = (Self::default(), LuaStatus::default());
         let (mut marked, mut by_lua) = (false, false);
