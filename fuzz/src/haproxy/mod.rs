@@ -168,7 +168,9 @@ impl Config {
             return if new { Ok(Open::Defaults(name)) } else { Err("not one new name".into()) };
         }
         let mode = match words {
-            [_, _, from, defaults] if from == "from" => self.defaults.get(defaults).copied().flatten(),
+            [_, _, from, defaults] if from == "from" => {
+                self.defaults.get(defaults).copied().flatten()
+            }
             _ => None,
         };
         let mode = mode.ok_or("not \"from\" defaults that stand before it")?;
