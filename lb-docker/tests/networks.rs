@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec, Result, RuntimeEvent};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, engine, foreign, on_bed, remove_foreign};
+use common::{Bed, PATIENCE, Real, engine, on_bed};
+use lb_test_support::engine::{foreign, remove_foreign};
 
 macro_rules! cases {
     ($($name:ident)*) => {$(
@@ -58,7 +59,7 @@ mod cases {
     ) {
         runtime.ensure_network(&bed.network).await.unwrap();
         let name = bed.name("guest");
-        foreign(name.as_str(), &json!({}), &[]).await;
+        foreign::<Real>(name.as_str(), &json!({}), &[]).await;
         let (status, answer) =
             engine("POST", "/networks/none/disconnect", &json!({"Container": name})).await;
         assert_eq!(status, 200, "{answer}");
@@ -69,7 +70,7 @@ mod cases {
             engine("POST", &format!("/containers/{name}/start"), &json!(null)).await;
         assert_eq!(status, 204, "{answer}");
         let (_, inspected) = engine("GET", &format!("/containers/{name}/json"), &json!(null)).await;
-        remove_foreign(name.as_str()).await;
+        remove_foreign::<Real>(name.as_str()).await;
         let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
         let address =
             &inspected["NetworkSettings"]["Networks"][bed.network.name.as_str()]["IPAddress"];
@@ -84,8 +85,8 @@ mod cases {
         let mut events = runtime.events();
         assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Resync);
         let other = bed.name("other");
-        foreign(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
-        remove_foreign(other.as_str()).await;
+        foreign::<Real>(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
+        remove_foreign::<Real>(other.as_str()).await;
         let (long, short) = (bed.sleeper("long"), bed.shell("short", "true"));
         runtime.run(&long).await.unwrap();
         assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Started(long.name.clone()));

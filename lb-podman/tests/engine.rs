@@ -3,12 +3,12 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_core::{ByteSize, ContainerRuntime, ContainerSpec, ContainerState, Cpu, Resources};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, engine, eventually, on_bed};
+use common::{Bed, PATIENCE, engine, on_bed};
 
 macro_rules! cases {
     ($($name:ident)*) => {$(
@@ -42,10 +42,11 @@ mod cases {
             ..bed.shell("hungry", "a=0123456789abcdef; while :; do a=$a$a; done")
         };
         runtime.run(&spec).await.unwrap();
-        eventually("it exits", async || {
-            matches!(bed.listed("hungry").await.unwrap().state, ContainerState::Exited(_))
-        })
-        .await;
+        let deadline = Instant::now() + PATIENCE;
+        while !matches!(bed.listed("hungry").await.unwrap().state, ContainerState::Exited(_)) {
+            assert!(Instant::now() < deadline, "it exits");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let ContainerState::Exited(exit) = bed.listed("hungry").await.unwrap().state else {
             panic!()
         };

@@ -9,7 +9,8 @@ use futures_util::StreamExt;
 use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec, Result, RuntimeEvent};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, engine, foreign, on_bed, remove_foreign, runtime};
+use common::{Bed, PATIENCE, Real, engine, on_bed};
+use lb_test_support::engine::{self as real, foreign, remove_foreign};
 
 macro_rules! cases {
     ($($name:ident)*) => {$(
@@ -37,7 +38,7 @@ mod cases {
         runtime: &dyn ContainerRuntime,
         bed: &Bed,
     ) {
-        let other = common::runtime(&bed.cluster);
+        let other = real::runtime::<Real>(&bed.cluster);
         let (one, two) = tokio::join!(
             runtime.ensure_network(&bed.network),
             runtime.ensure_network(&bed.network)
@@ -72,7 +73,7 @@ mod cases {
             NetworkSpec { engine_range: "10.0.0.0/28".parse().unwrap(), ..bed.network.clone() };
         assert_eq!(runtime.ensure_network(&outside).await.unwrap_err().kind(), ErrorKind::Invalid);
 
-        let thief = super::runtime(&Bed::new().cluster);
+        let thief = real::runtime::<Real>(&Bed::default().cluster);
         assert_eq!(
             thief.ensure_network(&bed.network).await.unwrap_err().kind(),
             ErrorKind::Conflict
@@ -134,7 +135,7 @@ mod cases {
             engine("POST", &format!("/containers/{name}/start"), &json!(null)).await;
         assert_eq!(status, 204, "{answer}");
         let (_, inspected) = engine("GET", &format!("/containers/{name}/json"), &json!(null)).await;
-        remove_foreign(name.as_str()).await;
+        remove_foreign::<Real>(name.as_str()).await;
         let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
         let address =
             &inspected["NetworkSettings"]["Networks"][bed.network.name.as_str()]["IPAddress"];
@@ -149,8 +150,8 @@ mod cases {
         let mut events = runtime.events();
         assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Resync);
         let other = bed.name("other");
-        foreign(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
-        remove_foreign(other.as_str()).await;
+        foreign::<Real>(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
+        remove_foreign::<Real>(other.as_str()).await;
         let (long, short) = (bed.sleeper("long"), bed.shell("short", "true"));
         runtime.run(&long).await.unwrap();
         assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Started(long.name.clone()));

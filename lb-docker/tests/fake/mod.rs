@@ -1,8 +1,6 @@
 //! An engine that answers as it is told, and a runtime that speaks to it.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
-
-mod server;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +10,7 @@ use lb_core::ClusterId;
 use lb_docker::{Bounds, Deadlines, DockerRuntime, Endpoint};
 use serde_json::json;
 
-#[allow(unused_imports, reason = "each test binary uses its part")]
-pub(crate) use server::{Asked, Engine, Listening, Reply, Then, refuse};
+pub(crate) use lb_test_support::fake_engine::{Asked, Engine, Listening, Reply, Then, refuse};
 
 /// The engine on a socket of its own, and a runtime that speaks to it.
 pub(crate) struct Fake {
@@ -38,7 +35,7 @@ impl Fake {
 
     /// Not listening yet.
     pub(crate) fn down(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let (engine, listening) = (Engine::new(answer), Listening::new());
+        let (engine, listening) = (Engine::new(answer), Listening::silent());
         let socket = listening.socket();
         let runtime = DockerRuntime::builder(ClusterId::new("shop").unwrap())
             .endpoint(Endpoint::Unix(socket.clone()))

@@ -1,9 +1,6 @@
 //! A libpod service that answers as it is told, and a runtime that speaks to it.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test says so by panicking")]
-
-#[path = "../../../lb-docker/tests/fake/server.rs"]
-mod server;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +10,7 @@ use lb_core::ClusterId;
 use lb_podman::{Bounds, Deadlines, Endpoint, PodmanRuntime};
 use serde_json::json;
 
-pub(crate) use server::{Asked, Engine, Listening, Reply, Then, refuse};
+pub(crate) use lb_test_support::fake_engine::{Asked, Engine, Listening, Reply, Then, refuse};
 
 /// The service on a socket of its own, and a runtime that speaks to it.
 pub(crate) struct Fake {
@@ -38,7 +35,7 @@ impl Fake {
 
     /// Not listening yet.
     pub(crate) fn down(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
-        let (engine, listening) = (Engine::new(answer), Listening::new());
+        let (engine, listening) = (Engine::new(answer), Listening::silent());
         let socket = listening.socket();
         let runtime = PodmanRuntime::builder(ClusterId::new("shop").unwrap())
             .endpoint(Endpoint::Unix(socket.clone()))

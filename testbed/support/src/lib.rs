@@ -1,14 +1,17 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 #![allow(missing_docs, missing_debug_implementations, reason = "helpers of tests")]
-//! What the tests of several balancers share: small apps, clients that never try again, and tables written
-//! shortly.
+//! What the tests of several backends share: small apps, clients that never try again, tables written shortly,
+//! and container engines.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
 //! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer.
+//! [`engine`] gives each test a cluster on a real container engine, [`fake_engine`] is one that fails as asked.
 
 mod apps;
 pub mod client;
+pub mod engine;
+pub mod fake_engine;
 mod instance;
 pub mod live;
 mod routes;

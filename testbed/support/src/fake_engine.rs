@@ -1,5 +1,5 @@
 //! An engine that answers as it is told, over a unix socket or any stream: HTTP/1.1 by hand. It knows no
-//! engine's API, so lb-podman's tests use this file too.
+//! engine's API.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,17 +14,17 @@ use tokio::task::JoinHandle;
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
-    pub(crate) method: String,
+pub struct Asked {
+    pub method: String,
     /// With the version and the query.
-    pub(crate) path: String,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: String,
+    pub path: String,
+    pub headers: BTreeMap<String, String>,
+    pub body: String,
 }
 
 impl Asked {
     /// `GET /containers/json`, without version and query.
-    pub(crate) fn call(&self) -> String {
+    pub fn call(&self) -> String {
         let path = self.path.split('?').next().unwrap();
         let rest = path.strip_prefix("/v").and_then(|p| p.find('/').map(|i| &p[i..]));
         format!("{} {}", self.method, rest.filter(|r| *r != "ersion").unwrap_or(path))
@@ -33,7 +33,7 @@ impl Asked {
 
 /// What to answer.
 #[derive(Debug, Clone)]
-pub(crate) enum Reply {
+pub enum Reply {
     Json(u16, Value),
     Text(u16, &'static str),
     /// After so long.
@@ -47,7 +47,7 @@ pub(crate) enum Reply {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Then {
+pub enum Then {
     Silence,
     End,
 }
@@ -55,7 +55,7 @@ pub(crate) enum Then {
 type Answer = dyn Fn(&Asked, usize) -> Reply + Send + Sync;
 
 /// The state behind the socket.
-pub(crate) struct Engine {
+pub struct Engine {
     answer: Box<Answer>,
     asked: Mutex<Vec<Asked>>,
     now: AtomicUsize,
@@ -64,9 +64,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     /// `answer` gets each request and how often the same call came before.
-    pub(crate) fn new(
-        answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
-    ) -> Arc<Self> {
+    pub fn new(answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             answer: Box::new(answer),
             asked: Mutex::default(),
@@ -76,16 +74,16 @@ impl Engine {
     }
 
     /// All calls so far, `GET /version` left out.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         self.asked().iter().map(Asked::call).filter(|c| c != "GET /version").collect()
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
     /// The most requests that were being answered at once.
-    pub(crate) fn most(&self) -> usize {
+    pub fn most(&self) -> usize {
         self.most.load(Ordering::Relaxed)
     }
 
@@ -98,7 +96,7 @@ impl Engine {
     }
 
     /// One connection, one request.
-    pub(crate) async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    pub async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let mut stream = BufReader::new(stream);
         let Some(asked) = read(&mut stream).await else { return };
         let now = self.now.fetch_add(1, Ordering::Relaxed) + 1;
@@ -159,21 +157,22 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), reply: Reply) {
 }
 
 /// A unix socket of its own that an engine listens on, or does not.
-pub(crate) struct Listening {
+pub struct Listening {
     folder: tempfile::TempDir,
     server: Option<JoinHandle<()>>,
 }
 
 impl Listening {
-    pub(crate) fn new() -> Self {
+    /// Not listening yet.
+    pub fn silent() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), server: None }
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("s")
     }
 
-    pub(crate) fn start(&mut self, engine: &Arc<Engine>) {
+    pub fn start(&mut self, engine: &Arc<Engine>) {
         let listener = UnixListener::bind(self.socket()).unwrap();
         let engine = engine.clone();
         self.server = Some(tokio::spawn(async move {
@@ -186,7 +185,7 @@ impl Listening {
     }
 
     /// Ends every connection, as the death of an engine does.
-    pub(crate) async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         let server = self.server.take().unwrap();
         server.abort();
         drop(server.await);
@@ -194,6 +193,6 @@ impl Listening {
     }
 }
 
-pub(crate) fn refuse(status: u16, message: &str) -> Reply {
+pub fn refuse(status: u16, message: &str) -> Reply {
     Reply::Json(status, json!({ "message": message }))
 }
