@@ -182,13 +182,11 @@ const fn count(logged: &Logged) -> Count {
     Count { requests: logged.requests, failures: logged.failures }
 }
 
-/// Lua's counters: a backend's requests are those of its servers and those that reached none.
+/// Lua's counters. A backend's go on when a server leaves it.
 fn readings(lua: &LuaStatus) -> BTreeMap<Counted, Count> {
     let mut readings = BTreeMap::new();
     for backend in &lua.backends {
-        let of = lua.servers.iter().filter(|s| s.backend == backend.name);
-        let requests = of.map(|s| s.requests).fold(backend.unserved, u64::saturating_add);
-        let count = Count { requests, failures: backend.failures };
+        let count = Count { requests: backend.requests, failures: backend.failures };
         readings.insert((backend.name.clone(), None), count);
     }
     for server in &lua.servers {

@@ -48,8 +48,8 @@ pub(crate) struct LuaStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LuaBackend {
     pub name: BackendName,
-    /// Requests that reached no server.
-    pub unserved: u64,
+    /// All requests, also those that reached no server or one that left.
+    pub requests: u64,
     pub failures: u64,
     pub queued: u64,
     /// Time of all requests, in microseconds.
@@ -145,10 +145,10 @@ impl Status {
 }
 
 fn backend(words: &[&str]) -> Option<LuaBackend> {
-    let [name, unserved, failures, queued, micros] = words else { return None };
+    let [name, requests, failures, queued, micros] = words else { return None };
     Some(LuaBackend {
         name: BackendName::new(name).ok()?,
-        unserved: unserved.parse().ok()?,
+        requests: requests.parse().ok()?,
         failures: failures.parse().ok()?,
         queued: queued.parse().ok()?,
         micros: micros.parse().ok()?,

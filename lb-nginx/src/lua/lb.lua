@@ -5,8 +5,8 @@
 -- all generations share the dictionaries, so an old worker follows changes too.
 --
 -- In lb_counts: "w W" of each worker W its process id and mark; "o W BACKEND SERVER" what W has in flight;
--- "r BACKEND SERVER", "n BACKEND" (without a server), "f BACKEND", "t BACKEND" requests, failures and time in
--- microseconds so far; "q BACKEND" who waits; "d BACKEND SERVER" until a server that failed is tried again.
+-- "r BACKEND SERVER", "n BACKEND" (also those without a server, and with ones that left), "f BACKEND",
+-- "t BACKEND" requests, failures and time in microseconds so far; "q BACKEND" who waits; "d BACKEND SERVER" until a server that failed is tried again.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -62,7 +62,7 @@ local function backend_of(name, text)
         cookie = cookie ~= "-" and cookie or nil,
         header = header ~= "-" and "http_" .. header:gsub("-", "_") or nil,
         list = {}, by_token = {}, cursor = 0, even = true,
-        none_key = "n " .. name, failures_key = "f " .. name, time_key = "t " .. name, queue_key = "q " .. name,
+        requests_key = "n " .. name, failures_key = "f " .. name, time_key = "t " .. name, queue_key = "q " .. name,
     }
     for line in lines do
         local server, wrong = server_of(name, line)
@@ -403,7 +403,7 @@ function M.access()
         server, backend = waited(backend)
     end
     if not server then
-        counts:incr(backend.none_key, 1, 0)
+        counts:incr(backend.requests_key, 1, 0)
         counts:incr(backend.failures_key, 1, 0)
         return ngx.exit(503)
     end
@@ -468,9 +468,8 @@ function M.log()
         if status < 500 then
             server.failures = 0
         end
-    else
-        counts:incr(backend.none_key, 1, 0)
     end
+    counts:incr(backend.requests_key, 1, 0)
     if status >= 500 then
         counts:incr(backend.failures_key, 1, 0)
     end
@@ -612,7 +611,7 @@ function M.status()
     for _, name in ipairs(names()) do
         local backend = backend_named(name)
         if backend then
-            say("backend %s %d %d %d %d", name, counts:get(backend.none_key) or 0,
+            say("backend %s %d %d %d %d", name, counts:get(backend.requests_key) or 0,
                 counts:get(backend.failures_key) or 0, counts:get(backend.queue_key) or 0,
                 counts:get(backend.time_key) or 0)
             for _, server in ipairs(backend.list) do
