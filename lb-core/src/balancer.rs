@@ -82,7 +82,7 @@ pub trait LoadBalancer: Debug + Send + Sync + 'static {
 pub struct BalancerInfo {
     /// `haproxy`, `nginx`, `local`, ...
     pub name: String,
-    /// Its version.
+    /// Its version; empty until it has started, where nobody can tell before.
     pub version: String,
     /// Whether servers come and go without a reload.
     pub servers_without_reload: bool,

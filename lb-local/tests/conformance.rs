@@ -2,16 +2,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
+use lb_core::conformance::balancer::BalancerSetup;
 use lb_core::conformance::runtime::{Does, RuntimeSetup};
+use lb_core::conformance::{Wire, Wrapped};
 use lb_core::*;
-use lb_local::{LocalRuntime, Program};
+use lb_local::{LocalBalancer, LocalRuntime, Program};
 use tempfile::TempDir;
 
 /// A directory is the engine; each cluster has a runtime on it.
@@ -102,5 +104,52 @@ mod runtime {
             an_always_restarted_container_comes_back: "nobody but the platform restarts a process",
             want_of_memory_is_told: "it does not enforce limits",
         },
+    }
+}
+
+/// The in-process balancer on a loopback address of the case's own.
+#[derive(Debug)]
+struct InProcess {
+    address: IpAddr,
+    balancer: LocalBalancer,
+    next: AtomicU16,
+}
+
+impl InProcess {
+    fn new() -> Self {
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let second = 20 + (std::process::id() % 80) as u8;
+        let third = NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = Ipv4Addr::new(127, second, third, 1).into();
+        Self { address, balancer: LocalBalancer::on(address), next: AtomicU16::new(8000) }
+    }
+}
+
+#[async_trait]
+impl BalancerSetup for InProcess {
+    async fn balancer(&self) -> Arc<dyn LoadBalancer> {
+        Arc::new(self.balancer.clone())
+    }
+
+    fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    fn port(&self) -> u16 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+mod balancer {
+    lb_core::load_balancer_suite! { setup: super::InProcess::new() }
+}
+
+mod balancer_over_the_wire {
+    use super::*;
+
+    lb_core::load_balancer_suite! {
+        setup: Wrapped::<_, dyn LoadBalancer>::new(InProcess::new(), |inner| {
+            Arc::new(Wire::new(inner))
+        }),
     }
 }

@@ -7,8 +7,10 @@
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
 //! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer.
 //! [`engine`] gives each test a cluster on a real container engine, [`fake_engine`] is one that fails as asked.
+//! [`Loopback`] brings a balancer to the suite of its contract.
 
 mod apps;
+mod balancers;
 pub mod client;
 pub mod engine;
 pub mod fake_engine;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use lb_core::{BackendName, ServerName};
 
 pub use apps::Apps;
+pub use balancers::{Loopback, cluster_of};
 pub use instance::{Instance, Unreachable};
 pub use routes::Routes;
 

@@ -15,12 +15,13 @@ use crate::error::{ErrorKind, Result};
 use crate::model::Protocol;
 use crate::routing::{Listener, RoutingTable};
 
-/// `describe` gives a name and a version, before it starts and after.
+/// `describe` gives a name, and a version once it has started.
 pub async fn it_says_who_it_is(bed: &Bed) {
     let before = bed.balancer.describe().await.unwrap();
-    assert!(!before.name.is_empty() && !before.version.is_empty(), "{before:?}");
+    assert!(!before.name.is_empty(), "{before:?}");
     bed.apply(&bed.http(&[])).await;
     let after = bed.balancer.describe().await.unwrap();
+    assert!(!after.version.is_empty(), "{after:?}");
     assert_eq!((before.name, before.reloads), (after.name, after.reloads));
 }
 

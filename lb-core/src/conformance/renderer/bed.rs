@@ -147,12 +147,12 @@ pub(super) fn features() -> Vec<(&'static str, RoutingTable)> {
         ),
     ];
     for (what, balance) in [
-        ("round robin", Balance::RoundRobin),
-        ("least connections", Balance::LeastConnections),
-        ("random of two", Balance::RandomTwo),
-        ("source hash", Balance::SourceHash),
-        ("uri hash", Balance::UriHash),
-        ("header hash", Balance::HeaderHash("x-user".parse().unwrap())),
+        ("balance: round robin", Balance::RoundRobin),
+        ("balance: least connections", Balance::LeastConnections),
+        ("balance: random of two", Balance::RandomTwo),
+        ("balance: source hash", Balance::SourceHash),
+        ("balance: uri hash", Balance::UriHash),
+        ("balance: header hash", Balance::HeaderHash("x-user".parse().unwrap())),
     ] {
         all.push((what, with("shop", |b| b.balance = balance)));
     }

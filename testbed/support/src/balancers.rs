@@ -1,0 +1,49 @@
+//! Balancers for the suite of their contract.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lb_core::conformance::balancer::BalancerSetup;
+use lb_core::{ClusterId, LoadBalancer};
+use tempfile::TempDir;
+
+use crate::free_port;
+
+/// Balancers over one directory of the case's own, whose listeners are on 127.0.0.1.
+#[derive(Debug)]
+pub struct Loopback {
+    directory: TempDir,
+    make: fn(&Path) -> Arc<dyn LoadBalancer>,
+}
+
+impl Loopback {
+    /// Made by `make` of the directory.
+    pub fn new(make: fn(&Path) -> Arc<dyn LoadBalancer>) -> Self {
+        // Sockets lie in it, whose paths must be short.
+        let directory = tempfile::Builder::new().prefix("lbc").tempdir_in("/tmp").unwrap();
+        Self { directory, make }
+    }
+}
+
+/// A cluster for what runs beside a directory's balancer: its own, the same each time.
+pub fn cluster_of(directory: &Path) -> ClusterId {
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    ClusterId::new(name.to_lowercase()).unwrap()
+}
+
+#[async_trait]
+impl BalancerSetup for Loopback {
+    async fn balancer(&self) -> Arc<dyn LoadBalancer> {
+        (self.make)(self.directory.path())
+    }
+
+    fn address(&self) -> IpAddr {
+        Ipv4Addr::LOCALHOST.into()
+    }
+
+    fn port(&self) -> u16 {
+        free_port()
+    }
+}
