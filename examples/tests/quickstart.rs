@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use support::{example, run, turn, variable};
 
@@ -119,4 +121,11 @@ async fn the_small_programs_say_what_they_do() {
     assert!(policy.contains("minute 5: Hold"), "{policy}");
     let renderer = run(&example("custom_renderer"), &[]);
     assert!(renderer.contains("80 shop.example.org /cart -> shop.web"), "{renderer}");
+    let runtime = run(&example("custom_runtime"), &[]);
+    let answers: BTreeSet<_> = runtime.lines().collect();
+    assert!(answers.len() == 3 && runtime.starts_with("hello from 127."), "{runtime}");
+    let registry = run(&example("custom_registry"), &[]);
+    let said = "h1 announces itself: [\"h1\"]\nh2 announces itself: [\"h1\", \"h2\"]\n\
+                h1 withdraws: [\"h2\"]\nh2 falls silent: []\n";
+    assert_eq!(registry, said);
 }

@@ -31,11 +31,30 @@
 //! ```
 //!
 //! 5. Run the suite again over the backend behind [`Wire`], which encodes and decodes every argument and
-//!    result, if it will ever be reached over a network: [`Wrapped`] is the setup for that.
+//!    result, if it will ever be reached over a network: [`Wrapped`] is the setup for that. [`Faulty`] is the
+//!    other wrapper: the same backend until its faults are asked for.
 //!
 //! It is right when every case passes. Each is also a public function (`runtime::running_twice_is_success`)
-//! whose name and docs say what is owed. `examples/custom_runtime.rs` and `examples/custom_registry.rs` are
-//! whole adapters made this way.
+//! whose name and docs say what is owed. `custom_runtime` and `custom_registry` among the examples are whole
+//! adapters made this way, each under 150 lines.
+//!
+//! # The suites
+//!
+//! | contract | setup | macro |
+//! |---|---|---|
+//! | [`ContainerRuntime`](crate::ContainerRuntime) | [`runtime::RuntimeSetup`] | [`container_runtime_suite`](crate::container_runtime_suite), [`container_runtime_restart_suite`](crate::container_runtime_restart_suite) |
+//! | [`LoadBalancer`](crate::LoadBalancer) | [`balancer::BalancerSetup`] | [`load_balancer_suite`](crate::load_balancer_suite) |
+//! | [`ConfigRenderer`](crate::ConfigRenderer) | [`renderer::RendererSetup`] | [`config_renderer_suite`](crate::config_renderer_suite) |
+//! | [`HostRegistry`](crate::HostRegistry) | [`registry::RegistrySetup`] | [`host_registry_suite`](crate::host_registry_suite) |
+//! | [`HostConnector`](crate::HostConnector) | [`connector::ConnectorSetup`] | [`host_connector_suite`](crate::host_connector_suite) |
+//! | [`AppStore`](crate::AppStore) | [`app_store::AppStoreSetup`] | [`app_store_suite`](crate::app_store_suite) |
+//! | [`LedgerStore`](crate::LedgerStore) | [`ledger_store::LedgerStoreSetup`] | [`ledger_store_suite`](crate::ledger_store_suite) |
+//! | [`LoadStore`](crate::LoadStore) | [`load_store::LoadStoreSetup`] | [`load_store_suite`](crate::load_store_suite) |
+//! | [`Leadership`](crate::Leadership) | [`leadership::LeadershipSetup`] | [`leadership_suite`](crate::leadership_suite) |
+//! | [`ScalePolicy`](crate::ScalePolicy) | [`scale_policy::PolicySetup`] | [`scale_policy_suite`](crate::scale_policy_suite) |
+//!
+//! All hold the backend as `Arc<dyn ...>`, as the loop does, and give each case a runtime of several threads.
+//! Cases wait for conditions, at most [`PATIENCE`]; none counts on a machine being fast.
 //!
 //! [`strategies`] draws valid values and histories, for properties of an adapter's own.
 //!
