@@ -81,7 +81,7 @@ pub(super) fn upstream(text: &str, name: &str) -> Result<[String; 2], TemplateEr
     {
         return Err(other.wrong("must leave servers and how they are picked to the balancer"));
     }
-    if one.inside(SERVERS) != 1 {
+    if one.inside(SERVERS) != 1 || text.matches(SERVERS_MARK).count() != 1 {
         return Err(rule("must hold {{servers}} once, in its block"));
     }
     let (before, after) = text.split_once(SERVERS_MARK).unwrap_or((text, ""));
@@ -262,6 +262,7 @@ mod tests {
             format!("{SERVERS_MARK}\nupstream a.b {{ }}\n"),
             format!("upstream a.b {{ {SERVERS_MARK}\n}}\n"),
             format!("upstream a.b {{\n{SERVERS_MARK}\n{SERVERS_MARK}\n}}\n"),
+            format!("upstream a.b {{\n{SERVERS_MARK}\nx {{\n{SERVERS_MARK}\n}}\n}}\n"),
             format!("upstream a.b {{\n{SERVERS_MARK}\nserver 10.0.0.1;\n}}\n"),
             format!("upstream a.b {{\nleast_conn;\n{SERVERS_MARK}\n}}\n"),
             format!("upstream c {{\n{SERVERS_MARK}\n}}\n"),
