@@ -26,8 +26,8 @@ pub const MOST_CUTS: usize = 32;
 /// What a case runs on.
 #[async_trait]
 pub trait Ground: Send + Sync {
-    /// Removes what the case made, also when it failed halfway.
-    async fn clear(&self);
+    /// Removes what the case made, also when it failed halfway. Default: nothing outlives the ground itself.
+    async fn clear(&self) {}
 }
 
 /// Runs a case on its ground, and clears the ground afterwards.

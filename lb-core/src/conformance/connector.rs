@@ -92,10 +92,7 @@ macro_rules! host_connector_suite {
     };
 }
 
-#[async_trait]
-impl Ground for Bed {
-    async fn clear(&self) {}
-}
+impl Ground for Bed {}
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]

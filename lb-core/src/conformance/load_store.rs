@@ -121,10 +121,7 @@ macro_rules! load_store_suite {
     };
 }
 
-#[async_trait]
-impl Ground for Bed {
-    async fn clear(&self) {}
-}
+impl Ground for Bed {}
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]

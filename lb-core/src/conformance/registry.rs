@@ -261,10 +261,7 @@ macro_rules! host_registry_suite {
     };
 }
 
-#[async_trait]
-impl Ground for Bed {
-    async fn clear(&self) {}
-}
+impl Ground for Bed {}
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]

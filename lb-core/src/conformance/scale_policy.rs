@@ -5,8 +5,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::{Ground, Wrapped};
 use crate::model::App;
 use crate::scale::{Decision, LoadSample, LoadView, PolicyMemory, ScalePolicy};
@@ -211,10 +209,7 @@ macro_rules! scale_policy_suite {
     };
 }
 
-#[async_trait]
-impl Ground for Bed {
-    async fn clear(&self) {}
-}
+impl Ground for Bed {}
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: PolicySetup> PolicySetup for Wrapped<S, dyn ScalePolicy> {

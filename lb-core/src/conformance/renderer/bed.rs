@@ -7,8 +7,6 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-
 use super::super::certificate::certificate;
 use super::super::{Ground, Wrapped};
 use crate::config::{ConfigRenderer, Fragment, RenderedConfig};
@@ -172,10 +170,7 @@ pub(super) fn tls() -> RoutingTable {
     table
 }
 
-#[async_trait]
-impl Ground for Bed {
-    async fn clear(&self) {}
-}
+impl Ground for Bed {}
 
 #[deny(clippy::missing_trait_methods)]
 impl<S: RendererSetup> RendererSetup for Wrapped<S, dyn ConfigRenderer> {
