@@ -30,6 +30,17 @@ fn leads_to(sim: &mut Sim, host: u8, server: &ServerName) -> bool {
     table.is_some_and(|t| t.backends.values().any(|b| b.servers.contains_key(server)))
 }
 
+/// Host 1 loses its last instance while its balancer has a request in flight at the instance on host 2.
+fn stops_listening() -> (Sim, ServerName) {
+    let mut sim = Sim::new(2);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    let stays = server(&mut sim, 2);
+    sim.host(1).open.insert(stays.clone(), 1);
+    sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
+    (sim, stays)
+}
+
 /// Seed 199: an instance that was given up came back beside the one that had taken its slot. Both had the
 /// slot's server id, and no balancer took any table until one of them was gone.
 #[test]
@@ -83,12 +94,7 @@ fn a_balancer_out_of_reach_keeps_what_it_leads_to_from_being_used_again() {
 /// its balancer had in flight at instances that went on serving on other hosts.
 #[test]
 fn a_host_that_stops_listening_lets_its_requests_to_other_hosts_end() {
-    let mut sim = Sim::new(2);
-    sim.deploy_toml(SHOP);
-    sim.settle();
-    let stays = server(&mut sim, 2);
-    sim.host(1).open.insert(stays.clone(), 1);
-    sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
+    let (mut sim, stays) = stops_listening();
     sim.run_for(Duration::from_secs(10));
     assert!(sim.host(1).containers.is_empty(), "the victim had no connection");
     assert!(leads_to(&mut sim, 1, &stays), "its request is in flight");
@@ -103,12 +109,7 @@ fn a_host_that_stops_listening_lets_its_requests_to_other_hosts_end() {
 /// The same with a request that does not end: the app's drain bounds it.
 #[test]
 fn a_host_that_stops_listening_waits_no_longer_than_a_drain() {
-    let mut sim = Sim::new(2);
-    sim.deploy_toml(SHOP);
-    sim.settle();
-    let stays = server(&mut sim, 2);
-    sim.host(1).open.insert(stays.clone(), 1);
-    sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
+    let (mut sim, stays) = stops_listening();
     sim.run_for(Duration::from_secs(40));
     assert!(!leads_to(&mut sim, 1, &stays));
 }
