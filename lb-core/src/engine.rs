@@ -27,7 +27,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 pub use self::calls::{Bounds, Calls, Deadlines};
-pub use self::failure::{BoxError, Failure};
+pub use self::failure::{BoxError, Failure, kind_of_status};
 pub use self::images::{PullLine, image_names};
 pub use self::labels::{check, environment, labels, owner_label, whole_seconds, writable_places};
 pub use self::output::Tail;

@@ -2,7 +2,7 @@
 
 use bollard::errors::Error as BollardError;
 use lb_core::ErrorKind;
-use lb_core::engine::Failure;
+use lb_core::engine::{Failure, kind_of_status};
 
 /// What went wrong in one call.
 pub(crate) fn failure(error: BollardError) -> Failure {
@@ -74,13 +74,7 @@ fn refusal(status: u16, message: &str) -> ErrorKind {
         500 if says(&MISSING) => ErrorKind::NotFound,
         500 if says(&REGISTRY_DOWN) => ErrorKind::Unavailable,
         500 if says(&BAD_SETTING) => ErrorKind::Invalid,
-        400 => ErrorKind::Invalid,
-        401 | 403 => ErrorKind::Denied,
-        404 => ErrorKind::NotFound,
-        409 => ErrorKind::Conflict,
-        429 | 502..=504 => ErrorKind::Unavailable,
-        501 => ErrorKind::Unsupported,
-        _ => ErrorKind::Unexpected,
+        _ => kind_of_status(status),
     }
 }
 

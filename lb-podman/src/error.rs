@@ -4,7 +4,7 @@ use std::io;
 
 use containers_api::conn;
 use lb_core::ErrorKind;
-use lb_core::engine::Failure;
+use lb_core::engine::{Failure, kind_of_status};
 use podman_api::Error as PodmanError;
 
 /// What went wrong in one call. podman-api wraps the errors of streams in other errors of its own.
@@ -106,13 +106,7 @@ fn kind(status: u16, message: &str) -> ErrorKind {
         500 if says(&MISSING) => ErrorKind::NotFound,
         500 if says(&REGISTRY_DOWN) => ErrorKind::Unavailable,
         500 if says(&BAD_SETTING) => ErrorKind::Invalid,
-        400 => ErrorKind::Invalid,
-        401 | 403 => ErrorKind::Denied,
-        404 => ErrorKind::NotFound,
-        409 => ErrorKind::Conflict,
-        429 | 502..=504 => ErrorKind::Unavailable,
-        501 => ErrorKind::Unsupported,
-        _ => ErrorKind::Unexpected,
+        _ => kind_of_status(status),
     }
 }
 

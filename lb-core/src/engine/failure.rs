@@ -99,6 +99,19 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     innermost.to_string()
 }
 
+/// What an HTTP status says to the core where an engine's words say no more.
+pub const fn kind_of_status(status: u16) -> ErrorKind {
+    match status {
+        400 => ErrorKind::Invalid,
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        409 => ErrorKind::Conflict,
+        429 | 502..=504 => ErrorKind::Unavailable,
+        501 => ErrorKind::Unsupported,
+        _ => ErrorKind::Unexpected,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
