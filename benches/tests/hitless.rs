@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use lb_test_support::variable;
 use serde_json::Value;
 
 /// Two loads at once would measure each other.
@@ -24,10 +25,6 @@ fn hitless(changes: u64, arguments: &[&str]) {
         assert_eq!(counts, (&changes.into(), &0.into(), &0.into()), "{result} {said}");
         assert!(result["requests"].as_u64().unwrap() > 100, "{result}");
     }
-}
-
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name}: set by testbed/up"))
 }
 
 fn on_docker(balancer: &str) {

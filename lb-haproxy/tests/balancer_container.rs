@@ -11,11 +11,9 @@ use lb_docker::DockerRuntime;
 use lb_haproxy::HaproxyBalancer;
 use lb_podman::PodmanRuntime;
 use lb_test_support::client::{Load, Mode, get};
-use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
-
-fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name}: set by testbed/up"))
-}
+use lb_test_support::{
+    Apps as Table, Instance, backend_name, eventually, free_port, server_name, variable,
+};
 
 fn runtime() -> Arc<DockerRuntime> {
     let cluster = ClusterId::new(format!("hctl{}", std::process::id())).unwrap();
