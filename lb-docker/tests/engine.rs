@@ -6,19 +6,10 @@ mod common;
 use lb_core::{Attachment, ByteSize, ContainerRuntime, ContainerSpec, Cpu, ErrorKind, Resources};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, engine, on_bed};
+use common::{Bed, PATIENCE, Real, engine};
 
-macro_rules! cases {
-    ($($name:ident)*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "needs LB_TEST_DOCKER (testbed/up)"]
-        async fn $name() {
-            on_bed(|bed| Box::pin(cases::$name(&bed.runtime, bed))).await;
-        }
-    )*};
-}
-
-cases! {
+lb_test_support::engine_cases! {
+    Real, "needs LB_TEST_DOCKER (testbed/up)":
     describe_names_the_engine
     address_and_limits_reach_the_engine
     the_default_capabilities_are_dockers_without_net_raw

@@ -32,7 +32,7 @@ fn inspected(status: &str) -> Reply {
 
 /// A well-behaved engine but for what `odd` answers.
 fn but(odd: impl Fn(&str, usize) -> Option<Reply> + Send + Sync + 'static) -> Fake {
-    Fake::new(move |asked: &Asked, before| {
+    fake::up(move |asked: &Asked, before| {
         let call = asked.call();
         odd(&call, before).unwrap_or_else(|| match call.as_str() {
             "GET /version" => version(),
@@ -69,7 +69,7 @@ async fn the_lower_api_version_is_asked_for() {
 
 #[tokio::test]
 async fn an_engine_that_is_down_is_unavailable_and_recovers_by_itself() {
-    let mut fake = Fake::down(|asked, _| match asked.call().as_str() {
+    let mut fake = fake::down(|asked, _| match asked.call().as_str() {
         "GET /version" => version(),
         _ => Reply::Json(200, json!([])),
     });

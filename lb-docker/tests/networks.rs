@@ -3,26 +3,14 @@
 
 mod common;
 
-use std::time::Duration;
-
-use futures_util::StreamExt;
-use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec, Result, RuntimeEvent};
+use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, Real, engine, on_bed};
-use lb_test_support::engine::{foreign, remove_foreign};
+use common::{Bed, Real, engine};
+use lb_test_support::engine::{self as real, address_of_foreign, foreign};
 
-macro_rules! cases {
-    ($($name:ident)*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "needs LB_TEST_DOCKER (testbed/up)"]
-        async fn $name() {
-            on_bed(|bed| Box::pin(cases::$name(&bed.runtime, bed))).await;
-        }
-    )*};
-}
-
-cases! {
+lb_test_support::engine_cases! {
+    Real, "needs LB_TEST_DOCKER (testbed/up)":
     the_host_has_the_first_address
     dockers_own_network_is_not_ours
     the_hosts_routes_are_in_the_way
@@ -66,41 +54,14 @@ mod cases {
         let path = format!("/networks/{}/connect", bed.network.name);
         let (status, answer) = engine("POST", &path, &json!({"Container": name})).await;
         assert_eq!(status, 200, "{answer}");
-        let (status, answer) =
-            engine("POST", &format!("/containers/{name}/start"), &json!(null)).await;
-        assert_eq!(status, 204, "{answer}");
-        let (_, inspected) = engine("GET", &format!("/containers/{name}/json"), &json!(null)).await;
-        remove_foreign::<Real>(name.as_str()).await;
-        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
-        let address =
-            &inspected["NetworkSettings"]["Networks"][bed.network.name.as_str()]["IPAddress"];
-        let address: std::net::Ipv4Addr = address.as_str().unwrap().parse().unwrap();
+        let address = address_of_foreign::<Real>(name.as_str(), &bed.network.name).await;
         assert!(bed.network.engine_range.contains(&address), "{address}");
     }
 
     pub(super) async fn events_begin_with_resync_and_tell_of_ours_only(
-        runtime: &dyn ContainerRuntime,
+        _: &dyn ContainerRuntime,
         bed: &Bed,
     ) {
-        let mut events = runtime.events();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Resync);
-        let other = bed.name("other");
-        foreign::<Real>(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
-        remove_foreign::<Real>(other.as_str()).await;
-        let (long, short) = (bed.sleeper("long"), bed.shell("short", "true"));
-        runtime.run(&long).await.unwrap();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Started(long.name.clone()));
-        runtime.run(&short).await.unwrap();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Started(short.name.clone()));
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Exited(short.name));
-        runtime.stop(&long.name, Duration::ZERO).await.unwrap();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Exited(long.name.clone()));
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Removed(long.name));
-    }
-
-    async fn next(
-        events: &mut futures_util::stream::BoxStream<'static, Result<RuntimeEvent>>,
-    ) -> Result<RuntimeEvent> {
-        tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap()
+        real::events_begin_with_resync_and_tell_of_ours_only::<Real>(bed).await;
     }
 }

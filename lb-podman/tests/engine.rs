@@ -8,19 +8,10 @@ use std::time::{Duration, Instant};
 use lb_core::{ByteSize, ContainerRuntime, ContainerSpec, ContainerState, Cpu, Resources};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, engine, on_bed};
+use common::{Bed, PATIENCE, Real, engine};
 
-macro_rules! cases {
-    ($($name:ident)*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "needs LB_TEST_PODMAN (testbed/up)"]
-        async fn $name() {
-            on_bed(|bed| Box::pin(cases::$name(&bed.runtime, bed))).await;
-        }
-    )*};
-}
-
-cases! {
+lb_test_support::engine_cases! {
+    Real, "needs LB_TEST_PODMAN (testbed/up)":
     describe_names_the_engine
     want_of_memory_ends_it
     cpu_and_memory_are_limited

@@ -32,7 +32,7 @@ fn inspected(status: &str) -> Reply {
 
 /// A well-behaved service but for what `odd` answers.
 fn but(odd: impl Fn(&str, usize) -> Option<Reply> + Send + Sync + 'static) -> Fake {
-    Fake::new(move |asked: &Asked, before| {
+    fake::up(move |asked: &Asked, before| {
         let call = asked.call().replace("/libpod", "");
         odd(&call, before).unwrap_or_else(|| match call.as_str() {
             "GET /info" => info(false),
@@ -52,7 +52,7 @@ fn calls(fake: &Fake) -> Vec<String> {
 
 #[tokio::test]
 async fn an_engine_that_is_down_is_unavailable_and_recovers_by_itself() {
-    let mut fake = Fake::down(|asked, _| match asked.call().as_str() {
+    let mut fake = fake::down(|asked, _| match asked.call().as_str() {
         "GET /libpod/info" => info(false),
         _ => Reply::Json(200, json!([])),
     });
@@ -263,7 +263,7 @@ async fn a_registry_that_does_not_answer_leaves_what_is_here() {
 #[tokio::test]
 async fn of_several_digests_the_registrys_counts() {
     // 3 is of a copy that came by another way; 2 is this machine's own manifest, so the last to be thought of.
-    let fake = Fake::new(|asked, before| {
+    let fake = fake::up(|asked, before| {
         let foreign = asked.path.contains(&digest(3).replace(':', "%3A"));
         match asked.call().replace("/libpod", "").as_str() {
             IMAGE if before == 0 => refuse(404, "no such image"),

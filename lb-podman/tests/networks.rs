@@ -5,24 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec, Result, RuntimeEvent};
+use lb_core::{ContainerRuntime, ErrorKind, NetworkSpec};
 use serde_json::json;
 
-use common::{Bed, PATIENCE, Real, engine, on_bed};
-use lb_test_support::engine::{self as real, foreign, remove_foreign};
+use common::{Bed, Real, engine, variable};
+use lb_test_support::engine::{self as real, address_of_foreign};
 
-macro_rules! cases {
-    ($($name:ident)*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        #[ignore = "needs LB_TEST_PODMAN (testbed/up)"]
-        async fn $name() {
-            on_bed(|bed| Box::pin(cases::$name(&bed.runtime, bed))).await;
-        }
-    )*};
-}
-
-cases! {
+lb_test_support::engine_cases! {
+    Real, "needs LB_TEST_PODMAN (testbed/up)":
     a_network_is_made_once_and_removed
     another_subnet_or_owner_is_a_conflict
     overlaps_are_conflicts
@@ -38,7 +28,7 @@ mod cases {
         runtime: &dyn ContainerRuntime,
         bed: &Bed,
     ) {
-        let other = real::runtime::<Real>(&bed.cluster);
+        let other = bed.setup.runtime(&bed.cluster).await;
         let (one, two) = tokio::join!(
             runtime.ensure_network(&bed.network),
             runtime.ensure_network(&bed.network)
@@ -73,7 +63,7 @@ mod cases {
             NetworkSpec { engine_range: "10.0.0.0/28".parse().unwrap(), ..bed.network.clone() };
         assert_eq!(runtime.ensure_network(&outside).await.unwrap_err().kind(), ErrorKind::Invalid);
 
-        let thief = real::runtime::<Real>(&Bed::default().cluster);
+        let thief = bed.beside().await.runtime;
         assert_eq!(
             thief.ensure_network(&bed.network).await.unwrap_err().kind(),
             ErrorKind::Conflict
@@ -126,46 +116,19 @@ mod cases {
         runtime.ensure_network(&bed.network).await.unwrap();
         let name = bed.name("guest");
         let body = json!({
-            "name": name, "image": bed.busybox, "command": ["sleep", "600"],
+            "name": name, "image": variable("LB_TEST_BUSYBOX_IMAGE"), "command": ["sleep", "600"],
             "netns": {"nsmode": "bridge"}, "Networks": {bed.network.name.as_str(): {}},
         });
         let (status, answer) = engine("POST", "/containers/create", &body).await;
         assert_eq!(status, 201, "{answer}");
-        let (status, answer) =
-            engine("POST", &format!("/containers/{name}/start"), &json!(null)).await;
-        assert_eq!(status, 204, "{answer}");
-        let (_, inspected) = engine("GET", &format!("/containers/{name}/json"), &json!(null)).await;
-        remove_foreign::<Real>(name.as_str()).await;
-        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
-        let address =
-            &inspected["NetworkSettings"]["Networks"][bed.network.name.as_str()]["IPAddress"];
-        let address: std::net::Ipv4Addr = address.as_str().unwrap().parse().unwrap();
+        let address = address_of_foreign::<Real>(name.as_str(), &bed.network.name).await;
         assert!(bed.network.engine_range.contains(&address), "{address}");
     }
 
     pub(super) async fn events_begin_with_resync_and_tell_of_ours_only(
-        runtime: &dyn ContainerRuntime,
+        _: &dyn ContainerRuntime,
         bed: &Bed,
     ) {
-        let mut events = runtime.events();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Resync);
-        let other = bed.name("other");
-        foreign::<Real>(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
-        remove_foreign::<Real>(other.as_str()).await;
-        let (long, short) = (bed.sleeper("long"), bed.shell("short", "true"));
-        runtime.run(&long).await.unwrap();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Started(long.name.clone()));
-        runtime.run(&short).await.unwrap();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Started(short.name.clone()));
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Exited(short.name));
-        runtime.stop(&long.name, Duration::ZERO).await.unwrap();
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Exited(long.name.clone()));
-        assert_eq!(next(&mut events).await.unwrap(), RuntimeEvent::Removed(long.name));
-    }
-
-    async fn next(
-        events: &mut futures_util::stream::BoxStream<'static, Result<RuntimeEvent>>,
-    ) -> Result<RuntimeEvent> {
-        tokio::time::timeout(PATIENCE, events.next()).await.unwrap().unwrap()
+        real::events_begin_with_resync_and_tell_of_ours_only::<Real>(bed).await;
     }
 }

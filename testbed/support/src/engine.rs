@@ -3,36 +3,30 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
 use ipnet::Ipv4Net;
-use lb_core::conformance::runtime::{Does, RuntimeSetup};
+use lb_core::conformance::runtime::{Bed, Does, RuntimeSetup};
+use lb_core::conformance::{PATIENCE, check};
 use lb_core::{
-    Attachment, ClusterId, Container, ContainerName, ContainerRuntime, ContainerSpec, ImageRef,
-    NetworkSpec, Role,
+    ClusterId, ContainerName, ContainerRuntime, ContainerSpec, ImageRef, NetworkName, Role,
+    RuntimeEvent,
 };
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 use crate::variable;
 
-/// Longer than anything here takes; a test that waits so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
-
 /// An engine of the testbed, and how its API says what tests do past the code under test.
 pub trait RealEngine: Debug + Default + Send + Sync + 'static {
-    /// The adapter under test.
-    type Runtime: ContainerRuntime + 'static;
-    /// What clusters of its tests begin with.
-    const PREFIX: &'static str;
-    /// The sixteen second octets of its tests' subnets.
+    /// The first of fifteen second octets of its tests' subnets.
     const OCTETS: u32;
     /// The variable that says where it listens.
     const ENDPOINT: &'static str;
@@ -40,88 +34,31 @@ pub trait RealEngine: Debug + Default + Send + Sync + 'static {
     const RESTART: &'static str;
     /// What its paths begin with.
     const API: &'static str;
+    /// The query that makes a removal kill first.
+    const BY_FORCE: &'static str;
 
-    /// The adapter for one cluster.
-    fn runtime(cluster: &ClusterId, endpoint: &str) -> Self::Runtime;
+    /// The adapter under test, for one cluster.
+    fn runtime(cluster: &ClusterId, endpoint: &str) -> Arc<dyn ContainerRuntime>;
 
     /// Path and body of a request that makes a container which sleeps and has no network.
     fn creation(name: &str, image: &str, labels: &Value) -> (String, Value);
-
-    /// The query that makes a removal kill first.
-    fn by_force() -> &'static str;
 }
 
-/// One test's cluster.
-pub struct Bed<E: RealEngine> {
-    pub cluster: ClusterId,
-    pub runtime: E::Runtime,
-    pub network: NetworkSpec,
-    pub busybox: ImageRef,
+/// Runs a test on a cluster of its own on the engine, and clears it, also after a panic.
+pub fn on<E: RealEngine>(case: impl for<'a> FnOnce(&'a Bed) -> LocalBoxFuture<'a, ()>) {
+    check(Bed::new(Setup::<E>::default()), case);
 }
 
-impl<E: RealEngine> Default for Bed<E> {
-    fn default() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let (pid, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let cluster = ClusterId::new(format!("{}{pid}-{count}", E::PREFIX)).unwrap();
-        let subnet = subnet::<E>();
-        let [first, second, third, _] = subnet.network().octets();
-        let network = NetworkSpec {
-            name: format!("{cluster}.net").parse().unwrap(),
-            subnet,
-            engine_range: format!("{first}.{second}.{third}.240/28").parse().unwrap(),
-        };
-        let busybox = variable("LB_TEST_BUSYBOX_IMAGE").parse().unwrap();
-        Self { runtime: runtime::<E>(&cluster), cluster, network, busybox }
-    }
-}
-
-impl<E: RealEngine> Bed<E> {
-    pub fn name(&self, what: &str) -> ContainerName {
-        format!("{}.{what}", self.cluster).parse().unwrap()
-    }
-
-    /// A container that sleeps until SIGKILL, its stop signal.
-    pub fn sleeper(&self, what: &str) -> ContainerSpec {
-        ContainerSpec {
-            stop_signal: "SIGKILL".parse().unwrap(),
-            ..self.shell(what, "exec sleep 600")
+/// One test for each function of `cases`, which takes a runtime and the bed.
+#[macro_export]
+macro_rules! engine_cases {
+    ($engine:ty, $needs:literal: $($name:ident)*) => {$(
+        #[test]
+        #[ignore = $needs]
+        fn $name() {
+            $crate::engine::on::<$engine>(|bed| Box::pin(cases::$name(&*bed.runtime, bed)));
         }
-    }
-
-    /// A container that runs a line of shell.
-    pub fn shell(&self, what: &str, line: &str) -> ContainerSpec {
-        shell(self.name(what), line)
-    }
-
-    /// The n-th address of the network.
-    pub fn address(&self, n: usize) -> Ipv4Addr {
-        self.network.subnet.hosts().nth(n - 1).unwrap()
-    }
-
-    /// The container at the n-th address of the network.
-    pub fn at(&self, n: usize, spec: ContainerSpec) -> ContainerSpec {
-        let network =
-            Attachment::Network { name: self.network.name.clone(), address: self.address(n) };
-        ContainerSpec { network, ..spec }
-    }
-
-    pub async fn listed(&self, what: &str) -> Option<Container> {
-        let name = self.name(what);
-        self.runtime.list().await.unwrap().into_iter().find(|c| c.name == name)
-    }
-
-    async fn clear(&self) {
-        for container in self.runtime.list().await.unwrap() {
-            self.runtime.stop(&container.name, Duration::ZERO).await.unwrap();
-        }
-        self.runtime.remove_network(&self.network.name).await.unwrap();
-    }
-}
-
-/// The adapter for a cluster on the testbed's engine.
-pub fn runtime<E: RealEngine>(cluster: &ClusterId) -> E::Runtime {
-    E::runtime(cluster, &variable(E::ENDPOINT))
+    )*};
 }
 
 fn shell(name: ContainerName, line: &str) -> ContainerSpec {
@@ -150,7 +87,7 @@ pub struct Setup<E> {
 #[async_trait]
 impl<E: RealEngine> RuntimeSetup for Setup<E> {
     async fn runtime(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
-        Arc::new(runtime::<E>(cluster))
+        E::runtime(cluster, &variable(E::ENDPOINT))
     }
 
     fn container(&self, name: ContainerName, does: Does<'_>) -> ContainerSpec {
@@ -204,16 +141,6 @@ impl<E: RealEngine> RuntimeSetup for Setup<E> {
     }
 }
 
-/// Runs a test on a bed and clears the bed, also after a panic.
-pub async fn on_bed<E: RealEngine>(test: impl for<'a> FnOnce(&'a Bed<E>) -> BoxFuture<'a, ()>) {
-    let bed = Bed::default();
-    let result = AssertUnwindSafe(test(&bed)).catch_unwind().await;
-    bed.clear().await;
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 /// A request to the engine past the code under test: status and body.
 pub async fn engine<E: RealEngine>(method: &str, path: &str, body: &Value) -> (u16, String) {
     let socket = variable(E::ENDPOINT);
@@ -245,7 +172,39 @@ pub async fn foreign<E: RealEngine>(name: &str, labels: &Value, more: &[&str]) {
 
 /// Removes it, past the code under test too.
 pub async fn remove_foreign<E: RealEngine>(name: &str) {
-    let path = format!("/containers/{name}?{}", E::by_force());
+    let path = format!("/containers/{name}?{}", E::BY_FORCE);
     let (status, answer) = engine::<E>("DELETE", &path, &Value::Null).await;
     assert!((200..300).contains(&status), "{status} {answer}");
+}
+
+/// Starts a container made past the code under test, and removes it: its address in the network.
+pub async fn address_of_foreign<E: RealEngine>(name: &str, network: &NetworkName) -> Ipv4Addr {
+    let path = format!("/containers/{name}/start");
+    let (status, answer) = engine::<E>("POST", &path, &Value::Null).await;
+    assert_eq!(status, 204, "{answer}");
+    let path = format!("/containers/{name}/json");
+    let (_, inspected) = engine::<E>("GET", &path, &Value::Null).await;
+    remove_foreign::<E>(name).await;
+    let inspected: Value = serde_json::from_str(&inspected).unwrap();
+    let address = &inspected["NetworkSettings"]["Networks"][network.as_str()]["IPAddress"];
+    address.as_str().unwrap().parse().unwrap()
+}
+
+pub async fn events_begin_with_resync_and_tell_of_ours_only<E: RealEngine>(bed: &Bed) {
+    let runtime = &bed.runtime;
+    let mut events = runtime.events();
+    let mut next = async || timeout(PATIENCE, events.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(next().await, RuntimeEvent::Resync);
+    let other = bed.name("other");
+    foreign::<E>(other.as_str(), &json!({"lb.cluster": "else"}), &["start"]).await;
+    remove_foreign::<E>(other.as_str()).await;
+    let (long, short) = (bed.sleeper("long"), bed.shell("short", "true"));
+    runtime.run(&long).await.unwrap();
+    assert_eq!(next().await, RuntimeEvent::Started(long.name.clone()));
+    runtime.run(&short).await.unwrap();
+    assert_eq!(next().await, RuntimeEvent::Started(short.name.clone()));
+    assert_eq!(next().await, RuntimeEvent::Exited(short.name));
+    runtime.stop(&long.name, Duration::ZERO).await.unwrap();
+    assert_eq!(next().await, RuntimeEvent::Exited(long.name.clone()));
+    assert_eq!(next().await, RuntimeEvent::Removed(long.name));
 }

@@ -2,7 +2,7 @@
 //! engine's API.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -195,4 +195,33 @@ impl Listening {
 
 pub fn refuse(status: u16, message: &str) -> Reply {
     Reply::Json(status, json!({ "message": message }))
+}
+
+/// An engine on a socket of its own, and a runtime that speaks to it.
+pub struct Fake<R> {
+    pub engine: Arc<Engine>,
+    pub runtime: R,
+    pub socket: PathBuf,
+    listening: Listening,
+}
+
+impl<R> Fake<R> {
+    /// `runtime` connects to a socket. Not listening yet.
+    pub fn down(
+        runtime: impl FnOnce(&Path) -> R,
+        answer: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let (engine, listening) = (Engine::new(answer), Listening::silent());
+        let socket = listening.socket();
+        Self { engine, runtime: runtime(&socket), socket, listening }
+    }
+
+    pub fn start(&mut self) {
+        self.listening.start(&self.engine);
+    }
+
+    /// Ends every connection, as the death of an engine does.
+    pub async fn stop(&mut self) {
+        self.listening.stop().await;
+    }
 }

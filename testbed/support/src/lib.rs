@@ -6,7 +6,8 @@
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
 //! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer.
-//! [`engine`] gives each test a cluster on a real container engine, [`fake_engine`] is one that fails as asked.
+//! [`engine`] runs tests on a real container engine, [`images`] holds cases for its images, [`fake_engine`] is one that
+//! fails as asked.
 //! [`Loopback`] brings a balancer to the suite of its contract.
 
 mod apps;
@@ -14,6 +15,7 @@ mod balancers;
 pub mod client;
 pub mod engine;
 pub mod fake_engine;
+pub mod images;
 mod instance;
 pub mod live;
 mod routes;
