@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use lb_core::conformance::strategies::Failing;
 use lb_core::*;
-use plan_sim::Sim;
+use plan_sim::{Sim, SimHost};
 
 const SHOP: &str = r#"
     name = "shop"
@@ -28,6 +29,10 @@ fn server(sim: &mut Sim, host: u8) -> ServerName {
 fn leads_to(sim: &mut Sim, host: u8, server: &ServerName) -> bool {
     let table = sim.host(host).table.clone();
     table.is_some_and(|t| t.backends.values().any(|b| b.servers.contains_key(server)))
+}
+
+fn serves_nothing(host: &SimHost) -> bool {
+    host.table.as_ref().is_none_or(|t| t.backends.values().all(|b| b.servers.is_empty()))
 }
 
 /// Host 1 loses its last instance while its balancer has a request in flight at the instance on host 2.
@@ -162,4 +167,36 @@ fn a_balancer_that_does_not_say_what_is_open_is_not_idle() {
     sim.host(1).silent = true;
     sim.run_for(Duration::from_secs(15));
     assert!(leads_to(&mut sim, 1, &victim) && sim.running() == 1, "its drain goes on");
+}
+
+/// A story: what is left of an instance was forgotten when it could not be removed, and the network taken away
+/// from under it.
+#[test]
+fn an_instance_that_cannot_be_stopped_is_not_forgotten() {
+    let mut sim = Sim::new(1);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.apps.clear();
+    sim.until(60, "none is served", |sim| sim.hosts.values().all(|h| serves_nothing(h)));
+    assert_eq!(sim.running(), 2, "the stops come next");
+    sim.faults.push_back(Some(Failing::Undone(ErrorKind::Conflict)));
+    sim.settle();
+    assert_eq!((sim.running(), sim.host(1).networks.len()), (0, 0));
+}
+
+/// Seed 398: a table that came in force late was taken for the end of the balancer and its network.
+#[test]
+fn a_late_table_is_not_a_cleared_host() {
+    let mut sim = Sim::new(1);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.apps.clear();
+    sim.until(60, "all are stopped", |sim| sim.running() == 0);
+    sim.faults.push_back(Some(Failing::Undone(ErrorKind::Timeout)));
+    sim.until(60, "it is cleared in vain", |sim| sim.faults.is_empty());
+    sim.host(1).table = None;
+    let late = Outcome { at: sim.now, action: ActionKey::Table, result: Ok(Done::Plain) };
+    sim.host(1).outcomes.push(late);
+    sim.settle();
+    assert!(sim.host(1).networks.is_empty());
 }

@@ -187,7 +187,8 @@ impl Hand {
             }
             _ => {
                 self.after.clone().wait().await;
-                self.change(action).await.map(|()| Done::Plain)
+                self.change(action).await?;
+                Ok(if matches!(action, Action::Clear(_)) { Done::Cleared } else { Done::Plain })
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::pass::{HostState, Pass};
-use super::{ActionKey, Outcome, RegistryTrust, What, World};
+use super::{ActionKey, Done, Outcome, RegistryTrust, What, World};
 use crate::error::ErrorKind;
 use crate::ledger::{HostLedger, Lost, NetworkLedger, Retry};
 use crate::model::HostId;
@@ -53,7 +53,7 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
 
 fn take_outcome(host: &mut HostState<'_>, outcome: &Outcome) {
     match &outcome.result {
-        Ok(_) => succeeded(host, &outcome.action),
+        Ok(done) => succeeded(host, &outcome.action, done),
         Err(error) => {
             let refused = error.kind() == ErrorKind::Conflict;
             failed(host, outcome, &error.to_string());
@@ -69,13 +69,14 @@ fn take_outcome(host: &mut HostState<'_>, outcome: &Outcome) {
     }
 }
 
-fn succeeded(host: &mut HostState<'_>, key: &ActionKey) {
+fn succeeded(host: &mut HostState<'_>, key: &ActionKey, done: &Done) {
     if host.ledger.retries.iter().any(|r| r.key == *key) {
         host.edit().retries.retain(|r| r.key != *key);
     }
-    let network = match key {
-        ActionKey::Network => NetworkLedger::Made,
-        ActionKey::Table if host.ledger.clearing => NetworkLedger::Absent,
+    let network = match (key, done) {
+        (ActionKey::Network, _) => NetworkLedger::Made,
+        // Unless the host has been given something to serve since: then the network may be there again.
+        (_, Done::Cleared) if host.ledger.clearing => NetworkLedger::Absent,
         _ => return,
     };
     if host.ledger.network != network {

@@ -169,14 +169,9 @@ fn take_refusals(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
         let text = format!("{id}: {error}");
         let host = host.id.clone();
         pass.say(Some(&app.name.clone()), Some(&host), What::Failed, text);
-        let conflict = error.kind() == ErrorKind::Conflict;
-        match &app.ledger.instances[i].phase {
-            Phase::Starting { running: None } if conflict || tried >= MOVE_AFTER => {
-                take(pass, app, i, Step::Vanish);
-            }
-            // Its name is somebody else's: nothing foreign is touched.
-            Phase::Left { .. } | Phase::Dead if conflict => take(pass, app, i, Step::Remove),
-            _ => {}
+        let starting = app.ledger.instances[i].phase == Phase::Starting { running: None };
+        if starting && (error.kind() == ErrorKind::Conflict || tried >= MOVE_AFTER) {
+            take(pass, app, i, Step::Vanish);
         }
     }
 }

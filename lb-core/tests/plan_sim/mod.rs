@@ -569,6 +569,7 @@ impl SimHost {
                 self.table = None;
                 self.open.clear();
                 self.networks.remove(network);
+                return Ok(Done::Cleared);
             }
         }
         Ok(Done::Plain)
