@@ -200,3 +200,16 @@ fn a_late_table_is_not_a_cleared_host() {
     sim.settle();
     assert!(sim.host(1).networks.is_empty());
 }
+
+/// A story: a network made for a ledger that was lost was taken for the one the next ledger chose.
+#[test]
+fn a_network_of_a_lost_ledger_is_not_the_next_ones() {
+    let mut sim = Sim::new(1);
+    sim.run_for(Duration::from_secs(20));
+    let pinned = format!("shop@sha256:{:064}", 1);
+    sim.deploy_toml(&SHOP.replace("shop:1", &pinned));
+    let other = Outcome { at: sim.now, action: ActionKey::Network, result: Ok(Done::Plain) };
+    sim.host(1).outcomes.push(other);
+    sim.settle();
+    sim.check_settled();
+}

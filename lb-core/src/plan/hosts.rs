@@ -74,7 +74,8 @@ fn succeeded(host: &mut HostState<'_>, key: &ActionKey, done: &Done) {
         host.edit().retries.retain(|r| r.key != *key);
     }
     let network = match (key, done) {
-        (ActionKey::Network, _) => NetworkLedger::Made,
+        // Without a subnet it was asked for by a ledger that was lost, and may be another network.
+        (ActionKey::Network, _) if host.ledger.subnet.is_some() => NetworkLedger::Made,
         // Unless the host has been given something to serve since: then the network may be there again.
         (_, Done::Cleared) if host.ledger.clearing => NetworkLedger::Absent,
         _ => return,
