@@ -213,3 +213,19 @@ fn a_network_of_a_lost_ledger_is_not_the_next_ones() {
     sim.settle();
     sim.check_settled();
 }
+
+/// A story: a host came back after long, and its instance was stopped before its balancer could be told.
+#[test]
+fn a_host_that_was_away_for_long_is_told_before_its_instances_are_stopped() {
+    let mut sim = Sim::new(1);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    let victim = server(&mut sim, 1);
+    sim.apps.clear();
+    sim.host(1).reachable = false;
+    sim.run_for(Duration::from_secs(300));
+    assert!(leads_to(&mut sim, 1, &victim) && sim.running() == 2);
+    sim.host(1).reachable = true;
+    sim.settle();
+    assert_eq!(sim.running(), 0);
+}

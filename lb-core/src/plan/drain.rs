@@ -132,6 +132,9 @@ fn leave(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, departure: Depar
     } else if pass.hosts[host as usize].reachable() {
         let id = pass.hosts[host as usize].id.clone();
         pass.watch.insert(id);
+    } else if now >= until + LEAVE_LIMIT / 2 {
+        // Nor can its host's balancer be told: it is given its time once it can be.
+        app.edit().instances[i].phase = Phase::Left { seq, until: now };
     }
 }
 
