@@ -177,7 +177,7 @@ fn an_instance_that_cannot_be_stopped_is_not_forgotten() {
     sim.deploy_toml(SHOP);
     sim.settle();
     sim.apps.clear();
-    sim.until(60, "none is served", |sim| sim.hosts.values().all(|h| serves_nothing(h)));
+    sim.until(60, "none is served", |sim| sim.hosts.values().all(serves_nothing));
     assert_eq!(sim.running(), 2, "the stops come next");
     sim.faults.push_back(Some(Failing::Undone(ErrorKind::Conflict)));
     sim.settle();
@@ -227,5 +227,22 @@ fn a_host_that_was_away_for_long_is_told_before_its_instances_are_stopped() {
     assert!(leads_to(&mut sim, 1, &victim) && sim.running() == 2);
     sim.host(1).reachable = true;
     sim.settle();
+    assert_eq!(sim.running(), 0);
+}
+
+/// A story: a host that was lost with the ledger came back with its old table, and nobody knew that it led to
+/// the instance on its way out.
+#[test]
+fn a_host_with_a_forgotten_table_is_told_before_instances_are_stopped() {
+    let mut sim = Sim::new(3);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    (sim.ledger, sim.strict) = (Ledger::default(), false);
+    (sim.host(1).registered, sim.host(1).reachable) = (false, false);
+    sim.deploy_toml(&SHOP.replace("shop:1", "shop:3").replace("= 2", "= 1"));
+    sim.pass();
+    sim.deploy_toml(&SHOP.replace("shop:1", "shop:3").replace("= 2", "= 0"));
+    (0..3).for_each(|_| drop(sim.pass()));
+    sim.end_well();
     assert_eq!(sim.running(), 0);
 }

@@ -57,7 +57,11 @@ pub(super) fn balancers(pass: &Pass<'_>, app: &AppState<'_>) -> Vec<u32> {
     let AppLedger { exposed, closing, leaving, .. } = &*app.ledger;
     let ids = exposed.iter().chain(closing.keys()).chain(leaving.keys());
     let found = ids.filter_map(|id| pass.hosts.binary_search_by(|h| h.id.cmp(id)).ok());
-    found.filter(|h| pass.hosts[*h].view.is_some()).map(|h| h as u32).collect()
+    let known = found.filter(|h| pass.hosts[*h].view.is_some()).map(|h| h as u32);
+    let mut all: Vec<u32> = known.chain(pass.unknown.iter().copied()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
 }
 
 fn drain(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, balancers: &[u32]) {

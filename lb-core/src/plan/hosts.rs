@@ -27,7 +27,7 @@ const RECOVERY: Duration = Duration::from_secs(15);
 /// Takes in the outcomes and the registry's set.
 pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
     let (now, began) = (pass.now.monotonic, pass.began);
-    for host in &mut pass.hosts {
+    for (index, host) in pass.hosts.iter_mut().enumerate() {
         let address = host.view.map(|v| v.facts.address);
         if address.is_some() && address != host.ledger.address {
             host.edit().address = address;
@@ -38,8 +38,9 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
         }
         forget_old_retries(host, now);
         host.ack = acknowledged(host, pass.seq - 1);
-        // The ledger was lost: its old workers live on for a while after the table is replaced.
         if host.reachable() && serves_unknown(host) {
+            pass.unknown.push(index as u32);
+            // Its old workers live on for a while after the table is replaced.
             pass.quarantine = now + pass.cluster.hard_stop_after;
         }
     }

@@ -56,6 +56,8 @@ pub(super) struct Pass<'a> {
     pub settled: bool,
     /// Before this time no address is given out.
     pub quarantine: Duration,
+    /// Hosts whose balancers serve tables nobody remembers, by index.
+    pub unknown: Vec<u32>,
     /// When this process began with the ledger.
     pub began: Duration,
     /// Whether the hosts are those of the last pass, so that its indexes hold.
@@ -310,6 +312,7 @@ pub(super) fn open<'a>(
         publish: world.hosts.len() > 1,
         settled: true,
         quarantine: ledger.quarantine,
+        unknown: Vec::new(),
         began: ledger.began.unwrap_or(now.monotonic),
         same_hosts,
         reasons: Vec::new(),
