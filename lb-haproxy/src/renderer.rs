@@ -172,6 +172,7 @@ impl HaproxyRenderer {
                 let maps = maps(port, routes)?;
                 view.stages.clone_from(&maps.stages);
                 view.strips.clone_from(&maps.strips);
+                view.paths = maps.paths;
                 (view, maps)
             }
             Listener::Tcp { backend, .. } => {

@@ -1,7 +1,7 @@
 //! Sample expressions, log formats and conditions (manual, 7 and 8.2.4).
 
 /// Fetches with the number of arguments they take.
-const FETCHES: [(&str, usize); 14] = [
+const FETCHES: [(&str, usize); 15] = [
     ("fc_http_major", 0),
     ("method", 0),
     ("path", 0),
@@ -12,11 +12,15 @@ const FETCHES: [(&str, usize); 14] = [
     ("req.hdr", 1),
     ("req.hdrs", 0),
     ("src", 0),
+    ("str", 1),
     ("var", 1),
     ("bool", 1),
     ("TRUE", 0),
     ("FALSE", 0),
 ];
+
+/// A `%` that begins no code, in a path with a `/` behind it: the only regular expression there is.
+const MALFORMED: &str = "%.?[^0-9A-Fa-f]";
 
 /// Converters with the least and most arguments.
 const CONVERTERS: [(&str, usize, usize); 9] = [
@@ -140,7 +144,11 @@ pub(super) fn test(words: &[String]) -> Result<(), String> {
     let number = |text: &String| text.parse::<u64>().is_ok_and(|n| i64::try_from(n).is_ok());
     let fits = match rest {
         [flag, how] if flag == "-m" => how == "found",
-        [flag, how, text] if flag == "-m" => how == "str" && number(text),
+        [flag, how, text] if flag == "-m" => match how.as_str() {
+            "str" => number(text),
+            "reg" => text == MALFORMED,
+            _ => false,
+        },
         [operator, n] if ["ge", "gt", "le", "lt", "eq"].contains(&operator.as_str()) => number(n),
         values => match calls[0].name.as_str() {
             "method" => {

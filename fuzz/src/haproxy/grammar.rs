@@ -114,7 +114,7 @@ impl Known {
             ["http-request", "set-var(txn.lb_path)", "path"] => self.first(PATH),
             ["http-request", "set-var(txn.lb_route)", expression, rest @ ..] => {
                 let calls = sample(expression)?;
-                if !self.once.iter().any(|k| k == PATH) {
+                if expression.contains(PATH) && !self.once.iter().any(|k| k == PATH) {
                     return Err("looks a path up that is not set".into());
                 }
                 let map = calls.iter().find(|c| c.name == "map_beg").ok_or("looks nothing up")?;

@@ -16,11 +16,13 @@ use crate::layout;
 const HOST: &str = "req.hdr(host),host_only,rtrim(.)";
 /// Appends the path and a `/`. A converter costs half of what a log format does.
 const PATH: &str = "concat(,txn.lb_path,/)";
+/// The same of the root, where no route has another path.
+const ROOT: &str = "concat(/)";
 
 /// One lookup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Stage {
-    /// What is looked up, as a sample expression; the path stands in `txn.lb_path`.
+    /// What is looked up, as a sample expression; with [`Maps::paths`] the path stands in `txn.lb_path`.
     pub(super) key: String,
     /// In which file.
     pub(super) map: FileName,
@@ -40,6 +42,8 @@ pub(super) struct Strip {
 pub(super) struct Maps {
     /// In order of precedence.
     pub(super) stages: Vec<Stage>,
+    /// Whether a route has a path, so that a request's counts.
+    pub(super) paths: bool,
     pub(super) strips: Vec<Strip>,
     pub(super) files: BTreeMap<FileName, String>,
 }
@@ -65,13 +69,18 @@ pub(super) fn maps(port: u16, routes: &BTreeSet<Route>) -> Result<Maps> {
             None => line(&mut any, "", route, depth),
         }
     }
+    let paths = routes.iter().any(|route| !route.path.is_root());
+    let (path, any_host) = match paths {
+        true => (PATH, "var(txn.lb_path),concat(/)"),
+        false => (ROOT, "str(/)"),
+    };
     let stages = [
-        (format!("{HOST},{PATH}"), layout::exact_map_file(port), exact),
-        (format!("{HOST},field(2,.,0),{PATH}"), layout::wildcard_map_file(port), wildcard),
-        ("var(txn.lb_path),concat(/)".to_owned(), layout::any_map_file(port), any),
+        (format!("{HOST},{path}"), layout::exact_map_file(port), exact),
+        (format!("{HOST},field(2,.,0),{path}"), layout::wildcard_map_file(port), wildcard),
+        (any_host.to_owned(), layout::any_map_file(port), any),
     ];
     let strips = depths.into_iter().map(|n| Strip { segments: n, rest: n + 2 }).collect();
-    let mut maps = Maps { strips, ..Maps::default() };
+    let mut maps = Maps { paths, strips, ..Maps::default() };
     for (key, map, text) in stages.into_iter().filter(|(_, _, text)| !text.is_empty()) {
         maps.files.insert(map.clone(), text);
         maps.stages.push(Stage { key, map });

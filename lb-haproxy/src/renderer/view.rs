@@ -77,6 +77,8 @@ pub(super) struct FrontendView {
     pub(super) keep_alive_ms: Option<u64>,
     /// Lookups in order; the first that finds a route wins.
     pub(super) stages: Vec<Stage>,
+    /// Whether a route has a path, so that a request's is brought into its usual form and looked at.
+    pub(super) paths: bool,
     /// Numbers of segments that routes strip.
     pub(super) strips: Vec<Strip>,
     /// Who gets what no lookup finds.
@@ -109,6 +111,7 @@ impl FrontendView {
             request_ms: http(times.request, usual.request),
             keep_alive_ms: http(times.keep_alive, usual.keep_alive),
             stages: Vec::new(),
+            paths: false,
             strips: Vec::new(),
             default_backend: layout::NO_ROUTE.to_owned(),
         }
