@@ -67,6 +67,7 @@ pub fn replies(text: &str) {
 /// A line of the file: what is read is written again as it was.
 pub fn server_line(text: &str) {
     let Some((name, entry)) = ServerEntry::parse(text) else { return };
-    let line = entry.line(&name);
+    let mut line = String::new();
+    entry.write(&name, &mut line);
     assert_eq!(ServerEntry::parse(&line), Some((name, entry)), "{line}");
 }

@@ -218,7 +218,7 @@ fn add(
     adds: &mut Vec<Change>,
     enables: &mut Vec<Change>,
 ) {
-    adds.push(Change::Add(backend.clone(), server.clone(), entry.keywords()));
+    adds.push(Change::Add(backend.clone(), server.clone(), entry.to_string()));
     enables.push(Change::EnableHealth(backend.clone(), server.clone()));
     if !entry.draining {
         enables.push(Change::Ready(backend.clone(), server.clone()));

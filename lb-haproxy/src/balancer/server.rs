@@ -2,7 +2,7 @@
 //! exactly what the runtime API made.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,22 +32,25 @@ pub(crate) struct ServerEntry {
     pub settings: Arc<str>,
 }
 
-impl ServerEntry {
-    /// Address and keywords, as both the line and `add server` take them. Everything is written out:
-    /// `add server` inherits nothing from `default-server`.
-    pub(crate) fn keywords(&self) -> String {
+/// Address and keywords, as both the line and `add server` take them. Everything is written out:
+/// `add server` inherits nothing from `default-server`.
+impl fmt::Display for ServerEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, id, weight, settings, .. } = self;
-        format!("{address} id {id} weight {weight} {settings}")
+        write!(f, "{address} id {id} weight {weight} {settings}")
     }
+}
 
-    /// The line in the file. A draining server is `disabled` there: after a reload or a restart it takes
+impl ServerEntry {
+    /// Adds the line in the file. A draining server is `disabled` there: after a reload or a restart it takes
     /// no request, and its open ones are in an old worker.
-    pub(crate) fn line(&self, name: &ServerName) -> String {
+    pub(crate) fn write(&self, name: &ServerName, text: &mut String) {
         let disabled = if self.draining { " disabled" } else { "" };
-        format!("    server {name} {}{disabled}\n", self.keywords())
+        // A String takes all.
+        let _ = writeln!(text, "    server {name} {self}{disabled}");
     }
 
-    /// The inverse of [`line`](Self::line).
+    /// The inverse of [`write`](Self::write).
     pub(crate) fn parse(line: &str) -> Option<(ServerName, Self)> {
         let rest = line.trim().strip_prefix("server ")?;
         let (rest, draining) = match rest.strip_suffix(" disabled") {
@@ -68,7 +71,7 @@ impl BackendServers {
     /// Adds the lines in the file.
     pub(crate) fn write(&self, text: &mut String) {
         for (server, entry) in &self.servers {
-            text.push_str(&entry.line(server));
+            entry.write(server, text);
         }
     }
 }
@@ -76,24 +79,31 @@ impl BackendServers {
 /// The lines of a backend's servers as the balancer of `host` (`None`: of a host that reaches all inside)
 /// writes them where the renderer left a place for them ([`Fragment::Servers`](lb_core::Fragment)).
 pub fn server_lines(backend: &Backend, host: Option<&HostId>) -> String {
+    let settings: Arc<str> = settings(backend).into();
     let mut text = String::new();
-    entries(backend, host).write(&mut text);
+    for (name, server) in &backend.servers {
+        entry(server, host, &settings).write(name, &mut text);
+    }
     text
 }
 
 /// The entries of a backend, as seen from `host`.
 pub(crate) fn entries(backend: &Backend, host: Option<&HostId>) -> BackendServers {
     let settings: Arc<str> = settings(backend).into();
-    let entry = |server: &Server| ServerEntry {
+    let entry = |(name, server): (&ServerName, _)| (name.clone(), entry(server, host, &settings));
+    BackendServers {
+        sticky: backend.sticky.is_some(),
+        servers: backend.servers.iter().map(entry).collect(),
+    }
+}
+
+fn entry(server: &Server, host: Option<&HostId>, settings: &Arc<str>) -> ServerEntry {
+    ServerEntry {
         address: server.address_from(host),
         id: server.id.get(),
         weight: server.weight,
         draining: server.state == ServerState::Draining,
         settings: settings.clone(),
-    };
-    BackendServers {
-        sticky: backend.sticky.is_some(),
-        servers: backend.servers.iter().map(|(name, s)| (name.clone(), entry(s))).collect(),
     }
 }
 
@@ -145,7 +155,8 @@ mod tests {
     fn a_line_is_read_back_as_it_was_written() {
         let entries = entries(&backend(), None);
         let (name, entry) = entries.servers.first_key_value().unwrap();
-        let line = entry.line(name);
+        let mut line = String::new();
+        entry.write(name, &mut line);
         assert_eq!(
             line,
             "    server c.shop.s0.i0 [fd00::7]:80 id 7 weight 25 check inter 1000ms rise 1 fall 3 \
