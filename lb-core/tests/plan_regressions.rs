@@ -246,3 +246,25 @@ fn a_host_with_a_forgotten_table_is_told_before_instances_are_stopped() {
     sim.end_well();
     assert_eq!(sim.running(), 0);
 }
+
+/// An app was removed while another version of it came up: its instances were drained by the settings of the
+/// version before, and with them requests cut that the app as deployed gives more time.
+#[test]
+fn a_removed_app_is_drained_as_it_was_deployed_last() {
+    let mut sim = Sim::new(1);
+    sim.ready_after.insert("2".into(), None);
+    sim.deploy_toml(&format!("{SHOP}[stop]\ndrain = \"5s\"\n"));
+    sim.settle();
+    let busy = server(&mut sim, 1);
+    sim.host(1).open.insert(busy.clone(), 1);
+    let second = SHOP.replace("shop:1", "shop:2");
+    sim.deploy_toml(&format!("{second}[stop]\ndrain = \"60s\"\n"));
+    sim.run_for(Duration::from_secs(3));
+    sim.apps.clear();
+    sim.run_for(Duration::from_secs(50));
+    assert!(leads_to(&mut sim, 1, &busy) && sim.running() == 1, "its drain goes on");
+    sim.run_for(Duration::from_secs(15));
+    assert_eq!(sim.running(), 0);
+    sim.settle();
+    sim.check_settled();
+}

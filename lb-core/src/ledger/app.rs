@@ -24,9 +24,11 @@ pub struct AppLedger {
     pub policy: PolicyMemory,
     /// When its policy was last asked.
     pub asked: Option<Duration>,
-    /// The version that last served well: what a failed rollout goes back to, and by whose
-    /// settings the instances of a removed app are drained.
+    /// The version that last served well: what a failed rollout goes back to.
     pub good: Option<Version>,
+    /// The app as it was deployed last, where `good` is of other settings: by these the instances of a
+    /// removed app are drained.
+    pub deployed: Option<Arc<App>>,
     /// The revision last asked for. When it changes, what is remembered of crashes is forgotten.
     pub target: Option<Revision>,
     /// The revision whose rollout failed. It is not tried again until the app changes.
@@ -171,6 +173,11 @@ impl InstanceLedger {
 }
 
 impl AppLedger {
+    /// The app as it was deployed last, as far as that is known.
+    pub(crate) fn settings(&self) -> Option<&Arc<App>> {
+        self.deployed.as_ref().or(self.good.as_ref().map(|good| &good.app))
+    }
+
     pub(super) fn rebased(mut self, shift: Shift) -> Self {
         self.resolving = None;
         self.asked = self.asked.map(|_| shift.now);

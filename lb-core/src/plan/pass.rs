@@ -239,9 +239,9 @@ impl AppState<'_> {
         Arc::make_mut(&mut self.ledger)
     }
 
-    /// What its instances were made from, as far as that is known.
+    /// The app as it was deployed last, as far as that is known.
     pub(super) fn settings(&self) -> Option<&Arc<App>> {
-        self.view.map(|v| &v.app).or(self.ledger.good.as_ref().map(|v| &v.app))
+        self.view.map(|v| &v.app).or_else(|| self.ledger.settings())
     }
 
     pub(super) fn id(&self, index: usize) -> InstanceId {

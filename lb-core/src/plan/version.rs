@@ -16,12 +16,25 @@ pub(super) fn resolve(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     let Some(view) = app.view else { return };
     take_digest(pass, app);
     let wanted = &view.app;
+    remember(app, wanted);
     app.target = digest(app, wanted).map(|digest| version(app, wanted, &digest));
     match app.target.as_ref().map(|t| t.revision) {
         Some(revision) => aim(pass, app, revision),
         None => ask(pass, app, wanted),
     }
     app.effective = effective(app);
+}
+
+/// Keeps what is deployed for the time when the app is removed, unless the good version says the same.
+fn remember(app: &mut AppState<'_>, wanted: &Arc<App>) {
+    let is = |known: &Arc<App>| Arc::ptr_eq(known, wanted) || known == wanted;
+    let AppLedger { good, deployed, .. } = &*app.ledger;
+    let is_good = good.as_ref().is_some_and(|good| is(&good.app));
+    if is_good && deployed.is_some() {
+        app.edit().deployed = None;
+    } else if !is_good && !deployed.as_ref().is_some_and(is) {
+        app.edit().deployed = Some(wanted.clone());
+    }
 }
 
 /// The outcome of resolving counts only for the image and host that were asked.
