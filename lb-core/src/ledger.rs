@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use self::app::{
     AppLedger, Closing, InstanceLedger, Phase, ResolvedImage, Resolving, SlotLedger, Version,
 };
-pub use self::host::{HostLedger, Lost, NetworkLedger, Resting, Retry, TableLedger};
+pub use self::host::{HostLedger, Lost, NetworkLedger, Resting, Retry, Said, TableLedger};
 use crate::model::{AppName, HostId};
 use crate::plan::Memo;
 

@@ -65,7 +65,7 @@ pub use host::{HostConnector, HostHandle};
 pub use keyed::Keyed;
 pub use ledger::{
     AppLedger, Closing, HostLedger, InstanceLedger, Ledger, Lost, NetworkLedger, Phase,
-    ResolvedImage, Resolving, Resting, Retry, SlotLedger, TableLedger, Version,
+    ResolvedImage, Resolving, Resting, Retry, Said, SlotLedger, TableLedger, Version,
 };
 pub use memory::{
     Behaviour, EVENTS_KEPT, Faults, MemoryAppStore, MemoryBalancer, MemoryConnector,

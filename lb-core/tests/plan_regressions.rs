@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lb_core::conformance::strategies::Failing;
 use lb_core::*;
-use plan_sim::{Sim, SimHost};
+use plan_sim::{Manner, Sim, SimHost};
 
 const SHOP: &str = r#"
     name = "shop"
@@ -164,7 +164,7 @@ fn a_balancer_that_does_not_say_what_is_open_is_not_idle() {
     sim.deploy_toml(&SHOP.replace("= 2", "= 0"));
     sim.run_for(Duration::from_secs(5));
     assert_eq!(sim.running(), 1, "one shows no connection");
-    sim.host(1).silent = true;
+    sim.host(1).balancer = Manner::Silent;
     sim.run_for(Duration::from_secs(15));
     assert!(leads_to(&mut sim, 1, &victim) && sim.running() == 1, "its drain goes on");
 }
@@ -265,6 +265,25 @@ fn a_removed_app_is_drained_as_it_was_deployed_last() {
     assert!(leads_to(&mut sim, 1, &busy) && sim.running() == 1, "its drain goes on");
     sim.run_for(Duration::from_secs(15));
     assert_eq!(sim.running(), 0);
+    sim.settle();
+    sim.check_settled();
+}
+
+/// A balancer said that it applied tables and did not: it was given the same one fifty times a second.
+#[test]
+fn a_balancer_that_only_says_so_is_asked_again_with_back_off() {
+    let mut sim = Sim::new(1);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.host(1).balancer = Manner::Deceitful;
+    sim.deploy_toml(&SHOP.replace("= 2", "= 3"));
+    sim.until(10, "it runs", |sim| sim.running() == 3);
+    let before = sim.host(1).applies;
+    sim.run_for(Duration::from_secs(120));
+    let asked = sim.host(1).applies - before;
+    assert!((4..12).contains(&asked), "asked {asked} times in two minutes");
+    sim.host(1).balancer = Manner::Sound;
+    sim.until(60, "it is in force", |sim| sim.served_at_least("web") == 3);
     sim.settle();
     sim.check_settled();
 }

@@ -26,6 +26,8 @@ pub struct HostLedger {
     pub lost: Option<Lost>,
     /// The tables wanted there, oldest first; the last is wanted now. Bounded.
     pub tables: Vec<TableLedger>,
+    /// The table its balancer said to have put in force last, until it was looked whether that is so.
+    pub said: Option<Said>,
     /// Whether it was asked to clear everything, and nothing was wanted there since.
     pub clearing: bool,
     /// Addresses and ports of its instances that must not be used again yet.
@@ -69,6 +71,16 @@ pub struct TableLedger {
     pub seq: u64,
 }
 
+/// A table that is said to be in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Said {
+    /// Which.
+    pub hash: TableHash,
+    /// When that was said.
+    pub at: Duration,
+}
+
 /// An address, and the host ports beside it, that must not be used again yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -107,6 +119,7 @@ impl HostLedger {
         if let Some(lost) = &mut self.lost {
             lost.since = shift.now;
         }
+        self.said = None;
         for resting in &mut self.resting {
             resting.until = shift.until(resting.until);
         }

@@ -183,7 +183,7 @@ impl Hand {
                 let applied = bounded("apply", &self.link.host, deadline, apply).await?;
                 self.link.put_in_force(table, &applied);
                 self.event(Happened::applied(&self.link.host, &applied));
-                Ok(Done::Plain)
+                Ok(Done::Applied(applied.table))
             }
             _ => {
                 self.after.clone().wait().await;

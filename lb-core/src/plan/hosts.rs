@@ -8,8 +8,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::pass::{HostState, Pass};
 use super::{ActionKey, Done, Outcome, RegistryTrust, What, World};
 use crate::error::ErrorKind;
-use crate::ledger::{HostLedger, Lost, NetworkLedger, Retry};
+use crate::ledger::{HostLedger, Lost, NetworkLedger, Retry, Said};
 use crate::model::HostId;
+use crate::routing::TableHash;
 
 /// Leases that end within this time end together. As long as hosts' leases usually are.
 const LEASE: Duration = Duration::from_secs(30);
@@ -36,6 +37,7 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
         for outcome in outcomes {
             take_outcome(host, outcome);
         }
+        look_whether_in_force(host);
         forget_old_retries(host, now);
         host.ack = acknowledged(host, pass.seq - 1);
         if host.reachable() && serves_unknown(host) {
@@ -54,10 +56,16 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
 
 fn take_outcome(host: &mut HostState<'_>, outcome: &Outcome) {
     match &outcome.result {
+        // Whether that is so the next look shows.
+        Ok(Done::Applied(hash)) => host.edit().said = Some(Said { hash: *hash, at: outcome.at }),
         Ok(done) => succeeded(host, &outcome.action, done),
         Err(error) => {
             let refused = error.kind() == ErrorKind::Conflict;
-            failed(host, outcome, &error.to_string());
+            let table = match outcome.action {
+                ActionKey::Table => host.ledger.tables.last().map(|t| t.hash),
+                _ => None,
+            };
+            failed(host, &outcome.action, table, outcome.at, error.to_string());
             if refused && outcome.action == ActionKey::Network {
                 refuse_subnet(host);
             }
@@ -86,20 +94,34 @@ fn succeeded(host: &mut HostState<'_>, key: &ActionKey, done: &Done) {
     }
 }
 
-fn failed(host: &mut HostState<'_>, outcome: &Outcome, error: &str) {
-    let table = match outcome.action {
-        ActionKey::Table => host.ledger.tables.last().map(|t| t.hash),
-        _ => None,
-    };
+/// A balancer that says a table is in force and shows another one has failed to apply it: it is asked again,
+/// and not at once for ever.
+fn look_whether_in_force(host: &mut HostState<'_>) {
+    let Some(said) = host.ledger.said else { return };
+    let seen = host.view.and_then(|v| v.seen.as_ref()).filter(|seen| seen.began > said.at);
+    let Some(balancer) = seen.and_then(|seen| seen.balancer.as_ref()) else { return };
+    host.edit().said = None;
+    if balancer.table == Some(said.hash) {
+        return succeeded(host, &ActionKey::Table, &Done::Plain);
+    }
+    let error = "said to be in force, and is not".to_owned();
+    failed(host, &ActionKey::Table, Some(said.hash), said.at, error);
+}
+
+fn failed(
+    host: &mut HostState<'_>,
+    key: &ActionKey,
+    table: Option<TableHash>,
+    at: Duration,
+    error: String,
+) {
     let id = host.id.clone();
     let retries = &mut host.edit().retries;
-    let before = retries.iter().position(|r| r.key == outcome.action);
+    let before = retries.iter().position(|r| r.key == *key);
     let before = before.map(|i| retries.swap_remove(i)).filter(|r| r.table == table);
     let failures = before.map_or(1, |r| r.failures.saturating_add(1));
-    let seed = format!("{id} {:?}", outcome.action);
-    let until = outcome.at + backoff(failures, LONGEST_RETRY, &seed);
-    let key = outcome.action.clone();
-    retries.push(Retry { key, table, failures, until, error: error.to_owned() });
+    let until = at + backoff(failures, LONGEST_RETRY, &format!("{id} {key:?}"));
+    retries.push(Retry { key: key.clone(), table, failures, until, error });
     if retries.len() > MAX_RETRIES {
         retries.remove(0);
     }

@@ -199,6 +199,8 @@ pub struct Outcome {
 pub enum Done {
     /// It was done.
     Plain,
+    /// The balancer says that this table is in force.
+    Applied(TableHash),
     /// The balancer was ended and the network removed.
     Cleared,
     /// The image's digest.

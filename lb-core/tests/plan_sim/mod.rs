@@ -48,8 +48,7 @@ pub struct SimHost {
     pub facts: HostFacts,
     pub registered: bool,
     pub reachable: bool,
-    /// Its balancer does not answer.
-    pub silent: bool,
+    pub balancer: Manner,
     pub containers: BTreeMap<InstanceId, SimContainer>,
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub table: Option<Arc<RoutingTable>>,
@@ -58,6 +57,16 @@ pub struct SimHost {
     pub outcomes: Vec<Outcome>,
     pub applies: u32,
     acted: Duration,
+}
+
+/// How a balancer behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    Sound,
+    /// It does not answer.
+    Silent,
+    /// It says that it applies tables, and does not.
+    Deceitful,
 }
 
 #[derive(Debug, Clone)]
@@ -97,7 +106,7 @@ impl Sim {
             facts,
             registered: true,
             reachable: true,
-            silent: false,
+            balancer: Manner::Sound,
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             table: None,
@@ -179,7 +188,7 @@ impl Sim {
             let table = host.table.as_ref().map(|t| t.hash());
             let balancer =
                 ObservedBalancer { table, open: host.open.clone(), set_aside: BTreeMap::new() };
-            let balancer = (!host.silent).then_some(balancer);
+            let balancer = (host.balancer != Manner::Silent).then_some(balancer);
             host.seen = Some(Arc::new(Observation { began: now, instances, balancer }));
         }
     }
@@ -563,7 +572,10 @@ impl SimHost {
             }
             Action::Apply(table) => {
                 self.applies += 1;
-                self.table = Some(table.clone());
+                if self.balancer != Manner::Deceitful {
+                    self.table = Some(table.clone());
+                }
+                return Ok(Done::Applied(table.hash()));
             }
             Action::Clear(network) => {
                 self.table = None;
