@@ -7,6 +7,7 @@ mod balancer;
 mod connector;
 mod engine;
 mod faults;
+mod lies;
 mod registry;
 mod runtime;
 mod stores;

@@ -14,7 +14,7 @@ use crate::balancer::{
 use crate::error::Result;
 use crate::keyed::Keyed;
 use crate::model::{BackendName, FileName, ServerName};
-use crate::routing::{RoutingTable, ServerState};
+use crate::routing::{RoutingTable, ServerState, TableHash};
 
 /// Tables remembered for [`MemoryBalancer::tables`].
 pub const TABLES_KEPT: usize = 1024;
@@ -24,26 +24,30 @@ const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// A [`LoadBalancer`] in memory. Clones share one balancer.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBalancer {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
     keyed: Keyed<&'static str>,
     faults: Faults,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// Asked for and not yet taken up: of calls that wait, the latest wins.
     asked: Option<Arc<RoutingTable>>,
     table: Option<Arc<RoutingTable>>,
+    /// The hash of `table`: it is asked for far more often than it changes.
+    hash: Option<TableHash>,
     tables: VecDeque<Arc<RoutingTable>>,
     traffic: BTreeMap<BackendName, BackendTraffic>,
     taken_ports: BTreeSet<u16>,
     reloads: u64,
     cut: u64,
+    /// Whether tables are said to be in force that are not; see `lies`.
+    pub(super) ignores: bool,
 }
 
 /// What a test asks of the balancer, and sees of it.
@@ -129,27 +133,30 @@ impl MemoryBalancer {
 
     /// The balancer comes up again without any table, its counters and connections gone.
     pub fn lose_table(&self) {
-        let mut state = lock(&self.shared.state);
-        state.table = None;
-        state.traffic.clear();
+        lock(&self.shared.state).forget_table();
     }
 }
 
 impl State {
+    fn forget_table(&mut self) {
+        (self.table, self.hash) = (None, None);
+        self.traffic.clear();
+    }
+
     fn apply(&mut self, table: &Arc<RoutingTable>) -> Result<Applied> {
         table.check()?;
         let hash = table.hash();
         let change = match &self.table {
             None => Change::Start,
-            Some(old) if old.hash() == hash => Change::None,
+            Some(_) if self.hash == Some(hash) => Change::None,
             Some(old) if old.shape() == table.shape() => Change::Servers,
             Some(_) => Change::Reload,
         };
         if change == Change::Reload {
             self.reloads += 1;
         }
-        if change != Change::None {
-            self.put_in_force(table.clone());
+        if change != Change::None && !self.ignores {
+            self.put_in_force(table.clone(), hash);
         }
         let blocked = table.listeners.keys().filter(|port| self.taken_ports.contains(port));
         let reason = |port| format!("port {port} is already bound by another process");
@@ -157,7 +164,7 @@ impl State {
         Ok(Applied { table: hash, change, set_aside })
     }
 
-    fn put_in_force(&mut self, table: Arc<RoutingTable>) {
+    fn put_in_force(&mut self, table: Arc<RoutingTable>, hash: TableHash) {
         let cut = &mut self.cut;
         self.traffic.retain(|name, traffic| {
             let servers = table.backends.get(name).map(|b| &b.servers);
@@ -179,7 +186,7 @@ impl State {
         if self.tables.len() > TABLES_KEPT {
             self.tables.pop_front();
         }
-        self.table = Some(table);
+        (self.table, self.hash) = (Some(table), Some(hash));
     }
 
     fn listing(&self) -> String {
@@ -232,7 +239,7 @@ impl LoadBalancer for MemoryBalancer {
     async fn traffic(&self) -> Result<Traffic> {
         let traffic = || {
             let state = lock(&self.shared.state);
-            let table = state.table.as_ref().map(|t| t.hash());
+            let table = state.hash;
             Ok(Traffic { table, backends: state.traffic.clone(), old_workers: 0 })
         };
         self.shared.faults.call(Op::Traffic, "balancer", traffic).await
@@ -254,8 +261,7 @@ impl LoadBalancer for MemoryBalancer {
                 let open: u64 = state.traffic.values().map(|t| t.in_flight).sum();
                 state.cut += open;
                 state.asked = None;
-                state.table = None;
-                state.traffic.clear();
+                state.forget_table();
                 Ok(())
             };
             shared.faults.call(Op::Shutdown, "balancer", end).await

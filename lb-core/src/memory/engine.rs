@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ByteSize, ContainerName, ImageDigest, ImageRef, NetworkName};
 use crate::runtime::{
     Attachment, Container, ContainerId, ContainerSpec, ContainerState, Exit, NetworkSpec,
-    Readiness, Restart, RuntimeEvent,
+    Readiness, Restart, RuntimeEvent, SpecHash,
 };
 
 /// What a container does once it runs.
@@ -52,8 +52,8 @@ pub(super) struct Engine {
     /// What a tag led to when it was fetched last, and the digests that are here.
     tags: BTreeMap<String, ImageDigest>,
     digests: BTreeSet<ImageDigest>,
-    networks: BTreeMap<NetworkName, (Owner, NetworkSpec)>,
-    containers: BTreeMap<ContainerName, Entry>,
+    pub(super) networks: BTreeMap<NetworkName, (Owner, NetworkSpec)>,
+    pub(super) containers: BTreeMap<ContainerName, Entry>,
     /// Held by others on this host.
     pub(super) foreign_names: BTreeSet<ContainerName>,
     pub(super) foreign_subnets: Vec<Ipv4Net>,
@@ -66,11 +66,12 @@ pub(super) struct Engine {
 }
 
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     owner: Owner,
     id: ContainerId,
-    spec: ContainerSpec,
-    state: ContainerState,
+    pub(super) spec: ContainerSpec,
+    hash: SpecHash,
+    pub(super) state: ContainerState,
     readiness: Readiness,
     /// Set by a test: overrides `readiness`.
     pinned: Option<Readiness>,
@@ -185,7 +186,7 @@ impl Engine {
     ) -> Result<(ContainerId, Started)> {
         self.admit_name(owner, spec)?;
         if let Some(entry) = self.containers.get(&spec.name) {
-            let same = entry.spec.hash() == spec.hash();
+            let same = entry.hash == spec.hash();
             match (&entry.state, same) {
                 (ContainerState::Running, true) => return Ok((entry.id.clone(), Started::Before)),
                 (ContainerState::Created, true) => {}
@@ -205,6 +206,7 @@ impl Engine {
             owner,
             id: ContainerId(format!("memory-{}", self.made)),
             spec: spec.clone(),
+            hash: spec.hash(),
             state: ContainerState::Created,
             readiness: Readiness::NotReady("not started".into()),
             pinned: None,
@@ -325,6 +327,10 @@ impl Engine {
         self.change(name, |entry| entry.pinned = Some(readiness));
     }
 
+    pub(super) fn unpin(&mut self, name: &ContainerName) {
+        self.change(name, |entry| entry.pinned = None);
+    }
+
     fn change(&mut self, name: &ContainerName, change: impl FnOnce(&mut Entry)) {
         let Some(entry) = self.containers.get_mut(name) else { return };
         let before = entry.shown();
@@ -374,7 +380,7 @@ impl Entry {
         !matches!(self.state, ContainerState::Exited(_))
     }
 
-    fn shown(&self) -> Readiness {
+    pub(super) fn shown(&self) -> Readiness {
         match (&self.state, &self.pinned) {
             (ContainerState::Running, Some(pinned)) => pinned.clone(),
             _ => self.readiness.clone(),
@@ -386,7 +392,7 @@ impl Entry {
             name: self.spec.name.clone(),
             id: self.id.clone(),
             role: self.spec.role,
-            spec: self.spec.hash(),
+            spec: self.hash.clone(),
             labels: self.spec.labels.clone(),
             state: self.state.clone(),
             readiness: self.shown(),

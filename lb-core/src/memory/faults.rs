@@ -46,6 +46,7 @@ pub struct Faults(Arc<Mutex<State>>);
 struct State {
     failures: BTreeMap<Op, VecDeque<Failure>>,
     delays: BTreeMap<Op, Duration>,
+    once: BTreeMap<Op, VecDeque<Duration>>,
     calls: BTreeMap<Op, u64>,
 }
 
@@ -70,6 +71,19 @@ impl Faults {
     /// Each such call takes so long from now on; zero ends that.
     pub fn delay(&self, op: Op, delay: Duration) {
         lock(&self.0).delays.insert(op, delay);
+    }
+
+    /// The next such call takes so long. Repeated, so many calls do in turn.
+    pub fn delay_next(&self, op: Op, delay: Duration) {
+        lock(&self.0).once.entry(op).or_default().push_back(delay);
+    }
+
+    /// From now on calls go well; those that have begun take as long as they were to.
+    pub fn clear(&self) {
+        let mut state = lock(&self.0);
+        state.failures.clear();
+        state.delays.clear();
+        state.once.clear();
     }
 
     /// Such calls begun so far.
@@ -113,6 +127,7 @@ impl Faults {
         let mut state = lock(&self.0);
         *state.calls.entry(op).or_default() += 1;
         let failure = state.failures.get_mut(&op).and_then(VecDeque::pop_front);
-        (state.delays.get(&op).copied(), failure)
+        let once = state.once.get_mut(&op).and_then(VecDeque::pop_front);
+        (once.or_else(|| state.delays.get(&op).copied()), failure)
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::engine::{Behaviour, Engine, News, Owner, Started, Work, tagged};
+use super::lies::Lies;
 use super::{Faults, Op, lock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keyed::Keyed;
@@ -32,13 +33,14 @@ const CALL_DEADLINE: Duration = Duration::from_secs(60);
 /// Any image exists, and a container is ready as soon as it runs, unless a test says otherwise.
 #[derive(Debug, Clone)]
 pub struct MemoryRuntime {
-    shared: Arc<Shared>,
-    owner: Owner,
+    pub(super) shared: Arc<Shared>,
+    pub(super) owner: Owner,
 }
 
 #[derive(Debug)]
-struct Shared {
-    engine: Mutex<Engine>,
+pub(super) struct Shared {
+    pub(super) engine: Mutex<Engine>,
+    pub(super) lies: Mutex<Lies>,
     behaviours: Mutex<Behaviours>,
     exits: Mutex<VecDeque<Exit>>,
     events: broadcast::Sender<News>,
@@ -67,6 +69,7 @@ impl MemoryRuntime {
         let clock = SystemClock::new();
         let shared = Shared {
             engine: Mutex::default(),
+            lies: Mutex::default(),
             behaviours: Mutex::new(Behaviours {
                 of_all: Behaviour::ReadyAfter(Duration::ZERO),
                 of_images: BTreeMap::new(),
@@ -115,6 +118,11 @@ impl MemoryRuntime {
     /// Pins a container's readiness, whatever it does.
     pub fn set_ready(&self, name: &ContainerName, readiness: Readiness) {
         self.shared.with(|engine| engine.pin(name, readiness));
+    }
+
+    /// Ends [`set_ready`](Self::set_ready): the container's readiness is its own again.
+    pub fn unset_ready(&self, name: &ContainerName) {
+        self.shared.with(|engine| engine.unpin(name));
     }
 
     /// Ends a running container as SIGKILL does. One that restarts always runs again at once.
@@ -216,7 +224,8 @@ impl Shared {
     fn with<T>(&self, change: impl FnOnce(&mut Engine) -> T) -> T {
         let mut engine = lock(&self.engine);
         let result = change(&mut engine);
-        for news in std::mem::take(&mut engine.news) {
+        let deaf = lock(&self.lies).loses_events;
+        for news in std::mem::take(&mut engine.news).into_iter().filter(|_| !deaf) {
             let _ = self.events.send(news);
         }
         result
@@ -350,7 +359,10 @@ impl ContainerRuntime for MemoryRuntime {
     }
 
     async fn list(&self) -> Result<Vec<Container>> {
-        let list = || Ok(lock(&self.shared.engine).list(self.owner));
+        let list = || {
+            let stale = lock(&self.shared.lies).listing.clone();
+            Ok(stale.unwrap_or_else(|| lock(&self.shared.engine).list(self.owner)))
+        };
         self.shared.faults.call(Op::List, "containers", list).await
     }
 
