@@ -29,7 +29,8 @@
 //! are one type, [`Error`], whose [`ErrorKind`] says what a caller can do about it.
 //!
 //! # Features
-//! `conformance`: the contracts as test suites, for whoever writes an adapter.
+//! `conformance`: the contracts as test suites, for whoever writes an adapter. `sim`: a whole cluster simulated
+//! from a seed, with faults in every part.
 
 mod backoff;
 pub mod balancer;
@@ -51,6 +52,8 @@ mod registry;
 mod routing;
 mod runtime;
 mod scale;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod store;
 mod time;
 mod watched;

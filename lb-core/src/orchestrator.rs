@@ -20,6 +20,7 @@ mod link;
 mod meter;
 mod observe;
 mod pass;
+mod planner;
 mod policy;
 mod reign;
 mod sampler;
@@ -45,6 +46,8 @@ pub use self::builder::{Builder, Deadlines, LoopSettings};
 use self::events::Events;
 pub use self::events::{Event, Happened};
 use self::link::{bounded, bounded_store};
+#[cfg(feature = "sim")]
+pub(crate) use self::planner::Planner;
 use self::status::Snapshot;
 pub use self::status::{
     AppStatus, HostStatus, InstanceStatus, ListenerStatus, RoutingStatus, Status,

@@ -61,6 +61,9 @@ pub(super) struct Engine {
     made: u64,
     /// Clusters beside the first.
     pub(super) owners: Owner,
+    /// Counts what the holder did, so that whoever compares need not.
+    #[cfg(feature = "sim")]
+    pub(super) changes: u64,
     /// What nobody has heard yet; the holder sends it.
     pub(super) news: Vec<News>,
 }

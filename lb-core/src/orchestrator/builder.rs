@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Orchestrator;
+use super::planner::Planner;
 use crate::error::{Error, Result};
 use crate::host::{HostConnector, HostHandle};
 use crate::memory::{
@@ -130,6 +131,7 @@ pub struct Builder {
     pub(super) leadership: Option<Arc<dyn Leadership>>,
     pub(super) policies: BTreeMap<PolicyName, Arc<dyn ScalePolicy>>,
     pub(super) clock: Option<Arc<dyn Clock>>,
+    pub(super) planner: Planner,
 }
 
 /// A host that is given rather than found.
@@ -153,6 +155,7 @@ pub(super) struct Parts {
     pub(super) leadership: Arc<dyn Leadership>,
     pub(super) policies: BTreeMap<PolicyName, Arc<dyn ScalePolicy>>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) planner: Planner,
 }
 
 impl Builder {
@@ -169,6 +172,7 @@ impl Builder {
             leadership: None,
             policies: BTreeMap::new(),
             clock: None,
+            planner: Planner::default(),
         }
     }
 
@@ -236,6 +240,14 @@ impl Builder {
         self
     }
 
+    /// Plans otherwise than [`plan`](crate::plan) does: the simulation shows with this that it notices.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub(crate) fn planner(mut self, planner: Planner) -> Self {
+        self.planner = planner;
+        self
+    }
+
     /// Bounds and intervals.
     #[must_use]
     pub fn settings(mut self, settings: LoopSettings) -> Self {
@@ -282,6 +294,7 @@ impl Builder {
             leadership: self.leadership.unwrap_or_else(|| Arc::new(MemoryLeadership::new())),
             policies: self.policies,
             clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            planner: self.planner,
         })
     }
 }

@@ -23,7 +23,7 @@ use super::{Request, Shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
 use crate::model::{AppName, HostId};
-use crate::plan::{Plan, Reason, RegistryTrust, World, plan};
+use crate::plan::{Plan, Reason, RegistryTrust, World};
 use crate::store::{Standing, Term};
 use crate::time::Now;
 
@@ -206,7 +206,8 @@ impl Reign {
 
     /// A policy of the platform's is foreign code: its panic costs the pass, not the loop.
     fn plan(&self, now: Now) -> Result<Plan> {
-        let made = catch_unwind(AssertUnwindSafe(|| plan(&self.world, &self.ledger, now)));
+        let planner = &self.shared.parts.planner;
+        let made = catch_unwind(AssertUnwindSafe(|| planner.plan(&self.world, &self.ledger, now)));
         made.map_err(|panic| {
             let text = format!("panicked: {}", panic_text(&*panic));
             Error::new(ErrorKind::Unexpected, "plan", "cluster", text)

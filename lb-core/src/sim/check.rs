@@ -1,0 +1,118 @@
+//! What must hold at every step, checked against what is really there.
+
+mod address;
+mod drain;
+pub(super) mod end;
+mod floor;
+mod route;
+mod truth;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use self::address::check_addresses;
+use self::drain::Drains;
+use self::floor::Floors;
+use self::route::Routes;
+pub(super) use self::truth::Truth;
+use super::cluster::Cluster;
+use super::traffic::Traffic;
+use crate::model::HostId;
+
+/// Most violations told of one run.
+const MOST_VIOLATIONS: usize = 8;
+
+/// What was violated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Invariant {
+    /// Never a route to a dead or unready instance beyond its detection time.
+    Route,
+    /// Never two instances with one address, nor a route to an address that is another instance's.
+    Address,
+    /// Never fewer ready instances than a rollout allows.
+    Floor,
+    /// Never a request cut before its app's drain time is over.
+    Drain,
+    /// Everything converges after the faults stop.
+    Convergence,
+    /// Nothing is left behind.
+    LeftBehind,
+    /// No panic, and no table or container that backends refuse as invalid.
+    Alarm,
+}
+
+impl fmt::Display for Invariant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Route => "a route to what cannot serve",
+            Self::Address => "an address of two",
+            Self::Floor => "below the floor",
+            Self::Drain => "a request cut",
+            Self::Convergence => "no convergence",
+            Self::LeftBehind => "left behind",
+            Self::Alarm => "alarm",
+        })
+    }
+}
+
+/// What a check found, and about what.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) invariant: Invariant,
+    pub(super) text: String,
+}
+
+/// The checks of one run.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    pub(super) truth: Truth,
+    routes: Routes,
+    floors: Floors,
+    drains: Drains,
+    told: BTreeSet<String>,
+    pub(super) violations: Vec<(Duration, Found)>,
+}
+
+impl Checks {
+    /// One step.
+    pub(super) fn look(&mut self, cluster: &mut Cluster, traffic: &mut Traffic) {
+        let changed = self.truth.update(cluster);
+        let mut found: Vec<Found> = Vec::new();
+        if changed {
+            self.routes.compare(&self.truth, cluster, &mut found);
+            check_addresses(&self.truth, cluster, &mut found);
+            self.drains.compare(&self.truth, cluster, traffic, &mut found);
+        }
+        self.routes.look(cluster, &mut found);
+        self.floors.look(&self.truth, cluster, changed, &mut found);
+        let alarms = cluster.alarms.drain(..);
+        found.extend(alarms.map(|text| Found { invariant: Invariant::Alarm, text }));
+        for found in found {
+            self.tell(cluster, found);
+        }
+    }
+
+    /// Notes a violation; the same one once.
+    pub(super) fn tell(&mut self, cluster: &mut Cluster, found: Found) {
+        let line = format!("{}: {}", found.invariant, found.text);
+        if self.violations.len() >= MOST_VIOLATIONS || !self.told.insert(line.clone()) {
+            return;
+        }
+        cluster.say("VIOLATED", line);
+        self.violations.push((cluster.now(), found));
+    }
+
+    /// Whether enough is known to be wrong.
+    pub(super) fn is_full(&self) -> bool {
+        self.violations.len() >= MOST_VIOLATIONS
+    }
+}
+
+/// Until when an ailment of one of the hosts, or of the platform, may be to blame.
+fn excused(cluster: &Cluster, hosts: [Option<&HostId>; 2]) -> Duration {
+    let of = |id: &HostId| cluster.hosts.get(id).map_or(Duration::ZERO, |h| h.excused);
+    let hosts = hosts.into_iter().flatten().map(of);
+    hosts.fold(cluster.excuses.platform, Duration::max)
+}

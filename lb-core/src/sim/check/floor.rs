@@ -1,0 +1,150 @@
+//! Never below the floor: an app that was at full strength and meets no fault keeps as many ready instances
+//! at every balancer as its rollout must leave.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::cluster::Cluster;
+use super::super::deploy::{Deployment, web};
+use super::super::host::Ailment;
+use super::truth::{HostTruth, State, Truth};
+use super::{Found, Invariant};
+use crate::model::{App, AppName, HostId};
+use crate::routing::{Server, ServerState};
+
+#[derive(Debug, Default)]
+pub(super) struct Floors(BTreeMap<AppName, Watch>);
+
+/// An app as it is watched.
+#[derive(Debug)]
+struct Watch {
+    app: Arc<App>,
+    /// The strength it had at each balancer with nothing in its way, since it was last disturbed.
+    armed: BTreeMap<HostId, u32>,
+    /// Most instances that its deployments since then allow to be missing.
+    slack: u32,
+    /// Ready instances that take requests, at each balancer that leads to the app.
+    strengths: BTreeMap<HostId, u32>,
+    /// Containers.
+    all: u32,
+    /// Hosts that run or serve it.
+    involved: BTreeSet<HostId>,
+    /// Whether a fault may be felt.
+    excused: bool,
+    looked: Duration,
+}
+
+impl Floors {
+    pub(super) fn look(
+        &mut self,
+        truth: &Truth,
+        cluster: &Cluster,
+        changed: bool,
+        found: &mut Vec<Found>,
+    ) {
+        self.0.retain(|name, _| cluster.wanted.contains_key(name));
+        for (name, deployment) in &cluster.wanted {
+            let watch = self.0.entry(name.clone()).or_insert_with(|| Watch::new(deployment));
+            let deployed = watch.deployed(deployment);
+            if changed {
+                watch.count(truth, cluster, name);
+            }
+            if watch.excuse(cluster, name) || changed || deployed {
+                watch.judge(deployment, found);
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn new(deployment: &Deployment) -> Self {
+        Self {
+            app: deployment.app.clone(),
+            armed: BTreeMap::new(),
+            slack: deployment.unavailable,
+            strengths: BTreeMap::new(),
+            all: 0,
+            involved: BTreeSet::new(),
+            excused: true,
+            looked: Duration::ZERO,
+        }
+    }
+
+    /// Takes in another deployment; whether there was one.
+    fn deployed(&mut self, deployment: &Deployment) -> bool {
+        let other = !Arc::ptr_eq(&self.app, &deployment.app);
+        if other {
+            self.app = deployment.app.clone();
+            self.armed.values_mut().for_each(|armed| *armed = deployment.count.min(*armed));
+            self.slack = self.slack.max(deployment.unavailable);
+        }
+        other
+    }
+
+    fn count(&mut self, truth: &Truth, cluster: &Cluster, name: &AppName) {
+        let of_app = truth.living().filter(|(.., life)| life.app == *name);
+        self.all = of_app.count() as u32;
+        let up = truth.hosts.iter().filter(|(id, _)| !cluster.hosts[*id].is(Ailment::is_down));
+        let strengths = up.filter_map(|(id, h)| Some((id.clone(), strength(truth, h, name)?)));
+        self.strengths = strengths.collect();
+        let involved = truth.hosts.iter().filter(|(_, host)| {
+            let serves = host.table.as_ref().is_some_and(|t| t.backends.contains_key(&web(name)));
+            serves || host.lives.values().any(|l| l.app == *name && l.state != State::Gone)
+        });
+        self.involved = involved.map(|(id, _)| id.clone()).collect();
+    }
+
+    /// Notes whether an instance, a host of the app or the platform has met a fault. Whether that changed.
+    fn excuse(&mut self, cluster: &Cluster, name: &AppName) -> bool {
+        let (now, before) = (cluster.now(), self.excused);
+        let disturbed = cluster.disturbed.get(name).is_some_and(|at| *at >= self.looked);
+        let felt = |id: &HostId| cluster.hosts.get(id).is_some_and(|h| h.excused >= now);
+        self.looked = now;
+        self.excused =
+            disturbed || cluster.excuses.platform >= now || self.involved.iter().any(felt);
+        if self.excused {
+            self.armed.clear();
+        }
+        before != self.excused
+    }
+
+    fn judge(&mut self, deployment: &Deployment, found: &mut Vec<Found>) {
+        if self.excused {
+            return;
+        }
+        let Deployment { app, count, unavailable, .. } = deployment;
+        let led_to = self.strengths.iter().filter(|(_, s)| **s >= *count);
+        self.armed.extend(led_to.map(|(host, _)| (host.clone(), *count)));
+        if self.all == *count && self.strengths.values().all(|s| s >= count) {
+            self.slack = *unavailable;
+        }
+        // A host may stop leading to the app, as long as another one leads to it.
+        if !self.strengths.is_empty() {
+            self.armed.retain(|host, _| self.strengths.contains_key(host));
+        }
+        for (host, armed) in std::mem::take(&mut self.armed) {
+            let strength = self.strengths.get(&host).copied().unwrap_or(0);
+            let floor = armed.saturating_sub(self.slack);
+            if strength >= floor {
+                self.armed.insert(host, armed);
+                continue;
+            }
+            let name = &app.name;
+            let text = format!(
+                "{host} leads to {strength} ready instances of {name}, and must to {floor}"
+            );
+            found.push(Found { invariant: Invariant::Floor, text });
+        }
+    }
+}
+
+/// Ready instances of the app that take requests there; `None`: it is not served there.
+fn strength(truth: &Truth, host: &HostTruth, name: &AppName) -> Option<u32> {
+    let backend = host.table.as_ref()?.backends.get(&web(name))?;
+    let serves = |(server, s): &(&crate::model::ServerName, &Server)| {
+        let life = s.host.as_ref().and_then(|on| truth.life(on, server.as_str()));
+        s.state == ServerState::Active && life.is_some_and(|l| l.state == State::Ready)
+    };
+    Some(backend.servers.iter().filter(serves).count() as u32)
+}

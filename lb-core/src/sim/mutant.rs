@@ -1,0 +1,158 @@
+//! Planners with one rule broken: each must be caught, or the checks check nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::ledger::{HostLedger, Ledger, Phase};
+use crate::model::{AppSpec, Count};
+use crate::orchestrator::Planner;
+use crate::plan::{Action, InstanceState, Observation, Plan, World, plan};
+use crate::runtime::Readiness;
+
+/// A rule of the planner, broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mutant {
+    /// An instance that ended is taken to run: routes to it stay.
+    RoutesToTheDead,
+    /// A check that fails is not looked at: routes to unready instances stay, and come too early.
+    RoutesToTheUnready,
+    /// Instances of a lost host are not given up.
+    BelievesInLostHosts,
+    /// Every host has the subnet of the first.
+    SharesSubnets,
+    /// Addresses that were given back do not rest.
+    ReusesAddresses,
+    /// A rollout replaces all instances at once.
+    ForgetsTheFloor,
+    /// An instance is stopped as soon as it is not wanted.
+    CutsDrains,
+    /// The place of an instance that ended is not filled again.
+    GivesUp,
+    /// A host that has nothing left keeps its balancer and network.
+    NeverClears,
+    /// Instances of a removed app are not stopped.
+    LeavesInstances,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::RoutesToTheDead,
+        Self::RoutesToTheUnready,
+        Self::BelievesInLostHosts,
+        Self::SharesSubnets,
+        Self::ReusesAddresses,
+        Self::ForgetsTheFloor,
+        Self::CutsDrains,
+        Self::GivesUp,
+        Self::NeverClears,
+        Self::LeavesInstances,
+    ];
+
+    pub(super) fn planner(self) -> Planner {
+        Planner::new(move |world, ledger, now| {
+            let seen = self.sees(world.clone());
+            let known = self.knows(ledger.clone());
+            self.decides(plan(&seen, &known, now), &seen)
+        })
+    }
+
+    /// What it takes the world for.
+    fn sees(self, mut world: World) -> World {
+        match self {
+            Self::RoutesToTheDead => looking(&mut world, |state| {
+                if matches!(state, InstanceState::Exited(_)) {
+                    *state = InstanceState::Running(Readiness::Ready);
+                }
+            }),
+            Self::RoutesToTheUnready => looking(&mut world, |state| {
+                if matches!(state, InstanceState::Running(_)) {
+                    *state = InstanceState::Running(Readiness::Ready);
+                }
+            }),
+            Self::BelievesInLostHosts => world.registry = crate::plan::RegistryTrust::Fails,
+            Self::ForgetsTheFloor => {
+                for view in world.apps.values_mut() {
+                    let mut spec = AppSpec::from(crate::model::App::clone(&view.app));
+                    spec.rollout.max_unavailable = Count::Exactly(spec.replicas.max.max(1));
+                    if let Ok(app) = crate::model::App::new(spec) {
+                        view.app = Arc::new(app);
+                    }
+                }
+            }
+            _ => {}
+        }
+        world
+    }
+
+    /// What it remembers.
+    fn knows(self, mut ledger: Ledger) -> Ledger {
+        match self {
+            Self::SharesSubnets => {
+                let first = ledger.hosts.values().find_map(|h| h.subnet);
+                editing(&mut ledger, |host| {
+                    if host.subnet.is_some() {
+                        host.subnet = first;
+                    }
+                });
+            }
+            Self::ReusesAddresses => editing(&mut ledger, |host| host.resting.clear()),
+            Self::GivesUp => {
+                for app in ledger.apps.values_mut() {
+                    let slots = Arc::make_mut(app).slots.values_mut();
+                    slots.filter(|s| s.crashes > 0).for_each(|s| s.until = Duration::MAX);
+                }
+            }
+            Self::CutsDrains => {
+                for app in ledger.apps.values_mut() {
+                    for instance in &mut Arc::make_mut(app).instances {
+                        if let Phase::Draining { until, .. } = &mut instance.phase {
+                            *until = Duration::ZERO;
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        ledger
+    }
+
+    /// What it leaves out.
+    fn decides(self, mut plan: Plan, world: &World) -> Plan {
+        match self {
+            Self::NeverClears => {
+                leaving_out(&mut plan, |_, action| matches!(action, Action::Clear(_)));
+            }
+            Self::LeavesInstances => leaving_out(&mut plan, |_, action| match action {
+                Action::Stop { id, .. } => !world.apps.contains_key(&id.app),
+                _ => false,
+            }),
+            _ => {}
+        }
+        plan
+    }
+}
+
+fn looking(world: &mut World, look: impl Fn(&mut InstanceState)) {
+    for view in world.hosts.values_mut() {
+        if let Some(seen) = &mut view.seen {
+            let seen: &mut Observation = Arc::make_mut(seen);
+            seen.instances.iter_mut().for_each(|instance| look(&mut instance.state));
+        }
+    }
+}
+
+fn editing(ledger: &mut Ledger, edit: impl Fn(&mut HostLedger)) {
+    ledger.hosts.values_mut().for_each(|host| edit(Arc::make_mut(host)));
+}
+
+fn leaving_out(plan: &mut Plan, left_out: impl Fn(&crate::model::HostId, &Action) -> bool) {
+    let actions = std::mem::take(&mut plan.actions);
+    let kept = actions.into_iter().map(|(host, mut actions)| {
+        actions.retain(|action| !left_out(&host, action));
+        (host, actions)
+    });
+    plan.actions = kept.filter(|(_, actions)| !actions.is_empty()).collect::<BTreeMap<_, _>>();
+}

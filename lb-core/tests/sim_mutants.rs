@@ -1,0 +1,78 @@
+//! The checks of the simulation, checked: a planner with one rule broken is caught.
+
+use lb_core::sim::{Invariant, Mutant, Options, run};
+
+/// Seeds in which a broken rule must show itself.
+const SEEDS: u64 = 60;
+
+/// Runs until the mutant is caught violating the invariant.
+fn is_caught(mutant: Mutant, invariant: Invariant) {
+    let mut others = Vec::new();
+    for seed in 0..SEEDS {
+        let report = run(&Options { mutant: Some(mutant), ..Options::new(seed) });
+        if report.violations.iter().any(|v| v.invariant == invariant) {
+            return;
+        }
+        others.extend(report.violations.into_iter().map(|v| v.to_string()));
+    }
+    panic!("{mutant:?} was not caught in {SEEDS} seeds; it violated: {others:#?}");
+}
+
+#[test]
+fn a_route_to_a_dead_instance_is_seen() {
+    is_caught(Mutant::RoutesToTheDead, Invariant::Route);
+}
+
+#[test]
+fn a_route_to_an_unready_instance_is_seen() {
+    is_caught(Mutant::RoutesToTheUnready, Invariant::Route);
+}
+
+#[test]
+fn a_route_to_a_host_whose_lease_ended_is_seen() {
+    is_caught(Mutant::BelievesInLostHosts, Invariant::Route);
+}
+
+#[test]
+fn two_instances_with_one_address_are_seen() {
+    is_caught(Mutant::SharesSubnets, Invariant::Address);
+}
+
+#[test]
+fn an_address_that_is_used_again_too_early_is_seen() {
+    is_caught(Mutant::ReusesAddresses, Invariant::Address);
+}
+
+#[test]
+fn a_rollout_below_its_floor_is_seen() {
+    is_caught(Mutant::ForgetsTheFloor, Invariant::Floor);
+}
+
+#[test]
+fn a_request_cut_before_its_time_is_seen() {
+    is_caught(Mutant::CutsDrains, Invariant::Drain);
+}
+
+#[test]
+fn a_cluster_that_does_not_converge_is_seen() {
+    is_caught(Mutant::GivesUp, Invariant::Convergence);
+}
+
+#[test]
+fn a_balancer_that_is_left_behind_is_seen() {
+    is_caught(Mutant::NeverClears, Invariant::LeftBehind);
+}
+
+#[test]
+fn an_instance_that_is_left_behind_is_seen() {
+    is_caught(Mutant::LeavesInstances, Invariant::LeftBehind);
+}
+
+/// Every mutant has a test above.
+#[test]
+fn no_mutant_is_left_out() {
+    let source = include_str!("sim_mutants.rs");
+    for mutant in Mutant::ALL {
+        assert!(source.contains(&format!("Mutant::{mutant:?}, ")), "{mutant:?}");
+    }
+}
