@@ -287,3 +287,18 @@ fn a_balancer_that_only_says_so_is_asked_again_with_back_off() {
     sim.settle();
     sim.check_settled();
 }
+
+/// A story: the answer to a clear was lost, and the network it had removed was taken to be there still.
+#[test]
+fn a_network_is_made_again_after_a_clear_without_an_answer() {
+    let mut sim = Sim::new(1);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.apps.clear();
+    sim.until(60, "all are stopped", |sim| sim.running() == 0);
+    sim.faults.push_back(Some(Failing::AnswerLost));
+    sim.until(60, "it is cleared", |sim| sim.faults.is_empty());
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.check_settled();
+}

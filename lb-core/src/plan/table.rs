@@ -223,7 +223,12 @@ fn clear(pass: &mut Pass<'_>, host: u32) {
     let name = address::network_name(pass.cluster, subnet);
     let state = &mut pass.hosts[host as usize];
     state.stops.push(Action::Clear(name));
-    if !state.ledger.clearing {
-        state.edit().clearing = true;
+    // Its answer may be lost: from now on the network is not known to be there.
+    if !state.ledger.clearing || state.ledger.network == NetworkLedger::Made {
+        let ledger = state.edit();
+        ledger.clearing = true;
+        if made {
+            ledger.network = NetworkLedger::Asked;
+        }
     }
 }
