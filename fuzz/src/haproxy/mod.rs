@@ -186,8 +186,11 @@ impl Config {
         }
     }
 
-    /// Each frontend listens, and leads to a backend of its mode.
+    /// All defaults say their mode; each frontend listens, and leads to a backend of its mode.
     fn leads_somewhere(&self) -> Result<(), String> {
+        if let Some((name, _)) = self.defaults.iter().find(|(_, mode)| mode.is_none()) {
+            return Err(format!("defaults {name} have no mode"));
+        }
         for (name, frontend) in &self.frontends {
             let Some(default) = &frontend.default_backend else {
                 return Err(format!("{name} leads nowhere"));
