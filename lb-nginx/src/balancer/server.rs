@@ -89,7 +89,8 @@ impl Record {
         first.strip_prefix("all ")?;
         let mut record = Self::default();
         let mut open: Option<&mut Entry> = None;
-        for line in rest.lines() {
+        // Not `lines()`, which takes a carriage return off as well.
+        for line in rest.split_terminator('\n') {
             let picker = match line.split(' ').collect::<Vec<_>>().as_slice() {
                 ["backend", _] => Some(Picker::Lua),
                 ["static", _] => Some(Picker::Nginx),
@@ -283,6 +284,8 @@ mod tests {
         let servers = record.get(&BackendName::new("db.sql").unwrap()).unwrap().servers();
         assert_eq!(servers[&ServerName::new("s2").unwrap()], "[fd00::2]:80".parse().unwrap());
         assert_eq!(Record::parse("something else\n"), None);
+        let odd = Record::parse("all 1\nbackend shop.web\nleast\r\r\n").unwrap();
+        assert_eq!(Record::parse(&odd.text()), Some(odd));
     }
 
     #[test]
