@@ -20,6 +20,14 @@ const SHOP: &str = r#"
     outside = 80
 "#;
 
+/// So many hosts, the shop on them, and nothing more to do.
+fn settled(hosts: u8) -> Sim {
+    let mut sim = Sim::new(hosts);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim
+}
+
 /// The name at balancers of the first instance on the host.
 fn server(sim: &mut Sim, host: u8) -> ServerName {
     let id = sim.host(host).containers.keys().next().unwrap().clone();
@@ -37,9 +45,7 @@ fn serves_nothing(host: &SimHost) -> bool {
 
 /// Host 1 loses its last instance while its balancer has a request in flight at the instance on host 2.
 fn stops_listening() -> (Sim, ServerName) {
-    let mut sim = Sim::new(2);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(2);
     let stays = server(&mut sim, 2);
     sim.host(1).open.insert(stays.clone(), 1);
     sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
@@ -50,9 +56,7 @@ fn stops_listening() -> (Sim, ServerName) {
 /// slot's server id, and no balancer took any table until one of them was gone.
 #[test]
 fn two_instances_of_one_slot_are_both_served() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     let (id, container) = sim.host(1).containers.pop_last().unwrap();
     let unseen = id.clone();
     sim.until(60, "it is replaced", move |sim| {
@@ -122,9 +126,7 @@ fn a_host_that_stops_listening_waits_no_longer_than_a_drain() {
 /// Seed 299: with the ledger the networks were forgotten, and stayed on hosts where nothing ran any more.
 #[test]
 fn a_network_of_a_lost_ledger_is_removed() {
-    let mut sim = Sim::new(2);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(2);
     sim.ledger = Ledger::default();
     sim.apps.clear();
     for host in sim.hosts.values_mut() {
@@ -156,9 +158,7 @@ fn a_version_that_never_had_an_instance_is_not_good() {
 /// Found beside it: a balancer that stopped answering was taken to show no connections.
 #[test]
 fn a_balancer_that_does_not_say_what_is_open_is_not_idle() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     let victim = server(&mut sim, 1);
     sim.host(1).open.insert(victim.clone(), 1);
     sim.deploy_toml(&SHOP.replace("= 2", "= 0"));
@@ -173,9 +173,7 @@ fn a_balancer_that_does_not_say_what_is_open_is_not_idle() {
 /// from under it.
 #[test]
 fn an_instance_that_cannot_be_stopped_is_not_forgotten() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     sim.apps.clear();
     sim.until(60, "none is served", |sim| sim.hosts.values().all(serves_nothing));
     assert_eq!(sim.running(), 2, "the stops come next");
@@ -187,9 +185,7 @@ fn an_instance_that_cannot_be_stopped_is_not_forgotten() {
 /// Seed 398: a table that came in force late was taken for the end of the balancer and its network.
 #[test]
 fn a_late_table_is_not_a_cleared_host() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     sim.apps.clear();
     sim.until(60, "all are stopped", |sim| sim.running() == 0);
     sim.faults.push_back(Some(Failing::Undone(ErrorKind::Timeout)));
@@ -217,9 +213,7 @@ fn a_network_of_a_lost_ledger_is_not_the_next_ones() {
 /// A story: a host came back after long, and its instance was stopped before its balancer could be told.
 #[test]
 fn a_host_that_was_away_for_long_is_told_before_its_instances_are_stopped() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     let victim = server(&mut sim, 1);
     sim.apps.clear();
     sim.host(1).reachable = false;
@@ -234,9 +228,7 @@ fn a_host_that_was_away_for_long_is_told_before_its_instances_are_stopped() {
 /// the instance on its way out.
 #[test]
 fn a_host_with_a_forgotten_table_is_told_before_instances_are_stopped() {
-    let mut sim = Sim::new(3);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(3);
     (sim.ledger, sim.strict) = (Ledger::default(), false);
     (sim.host(1).registered, sim.host(1).reachable) = (false, false);
     sim.deploy_toml(&SHOP.replace("shop:1", "shop:3").replace("= 2", "= 1"));
@@ -272,9 +264,7 @@ fn a_removed_app_is_drained_as_it_was_deployed_last() {
 /// A balancer said that it applied tables and did not: it was given the same one fifty times a second.
 #[test]
 fn a_balancer_that_only_says_so_is_asked_again_with_back_off() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     sim.host(1).balancer = Manner::Deceitful;
     sim.deploy_toml(&SHOP.replace("= 2", "= 3"));
     sim.until(10, "it runs", |sim| sim.running() == 3);
@@ -291,9 +281,7 @@ fn a_balancer_that_only_says_so_is_asked_again_with_back_off() {
 /// A story: the answer to a clear was lost, and the network it had removed was taken to be there still.
 #[test]
 fn a_network_is_made_again_after_a_clear_without_an_answer() {
-    let mut sim = Sim::new(1);
-    sim.deploy_toml(SHOP);
-    sim.settle();
+    let mut sim = settled(1);
     sim.apps.clear();
     sim.until(60, "all are stopped", |sim| sim.running() == 0);
     sim.faults.push_back(Some(Failing::AnswerLost));
