@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use self::process::Process;
 use super::clock::SimClock;
-use super::deploy::{Deployment, valid};
+use super::deploy::Deployment;
 use super::dice::Dice;
 use super::host::{Ailment, Host};
 use super::mutant::Mutant;
 use super::trace::Trace;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, valid};
 use crate::memory::{
     Behaviour, MemoryAppStore, MemoryConnector, MemoryLeadership, MemoryLedgerStore,
     MemoryRegistry, Op,

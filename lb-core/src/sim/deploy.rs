@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dice::Dice;
+use crate::error::valid;
 use crate::memory::Behaviour;
 use crate::model::{
     App, AppName, AppSpec, BackendName, Count, DomainName, Exposure, ImageRef, Port, PortName,
@@ -133,9 +134,4 @@ fn any_behaviour(dice: &mut Dice) -> Behaviour {
         16 | 17 => Behaviour::NeverReady,
         _ => Behaviour::ExitsAfter(dice.millis(500, 8000)),
     }
-}
-
-/// What the simulation makes up is right by construction.
-pub(super) fn valid<T>(made: crate::error::Result<T>) -> T {
-    made.unwrap_or_else(|e| unreachable!("valid by construction: {e}"))
 }

@@ -3,9 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use super::deploy::valid;
 use super::dice::Dice;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, valid};
 use crate::host::HostHandle;
 use crate::memory::{Faults, MemoryBalancer, MemoryConnector, MemoryRuntime, Op};
 use crate::model::{HostFacts, HostId};

@@ -12,6 +12,7 @@ use proptest::sample::Index;
 use proptest::strategy::SBoxedStrategy;
 
 use super::fault::{FaultSchedule, fault_schedule};
+use crate::error::valid;
 use crate::model::{
     App, AppName, AppSpec, Count, DomainName, Exposure, ImageRef, Port, PortName, Replicas,
 };
@@ -112,10 +113,6 @@ impl Deployment {
         }
         valid(App::new(spec))
     }
-}
-
-fn valid<T>(made: crate::error::Result<T>) -> T {
-    made.unwrap_or_else(|e| unreachable!("valid by construction: {e}"))
 }
 
 /// A deployment of one of the [`APPS`].

@@ -7,9 +7,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::super::deploy::valid;
 use super::{Cluster, LEASE};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, valid};
 use crate::memory::MemoryLoadStore;
 use crate::orchestrator::{Event, Happened, LoopSettings, Orchestrator, Status};
 use crate::store::{Standing, Term};
