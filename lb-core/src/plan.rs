@@ -161,13 +161,14 @@ pub fn plan(world: &World, ledger: &Ledger, now: Now) -> Plan {
 fn decide(pass: &mut pass::Pass<'_>, app: &mut pass::AppState<'_>, index: u32) {
     phase::advance(pass, app);
     version::resolve(pass, app);
-    let rolling = rollout::rolling(pass, app);
-    let wanted = replicas::decide(pass, app, rolling);
-    let rollout::Moves { start, drain } = rollout::moves(pass, app, wanted);
+    let groups = rollout::group(pass, app);
+    let wanted = replicas::decide(pass, app, groups.rolling());
+    let rollout::Moves { start, drain } = rollout::moves(pass, app, groups, wanted);
     drain::begin(pass, app, &drain);
     place::start(pass, app, start);
     drain::run(pass, app);
     drain::progress(pass, app);
     drain::stop_duplicates(pass, app);
     route::app(pass, app, index);
+    join::keep(pass, app);
 }

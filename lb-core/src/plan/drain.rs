@@ -130,7 +130,7 @@ fn leave(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, departure: Depar
         pass.watch.extend(waits);
         return;
     }
-    let Some(host) = app.facts[i].host else { return };
+    let Some(host) = app.facts[i].spot.host else { return };
     if pass.hosts[host as usize].fresh() {
         stop(pass, app, host, app.id(i));
     } else if pass.hosts[host as usize].reachable() {
@@ -146,7 +146,7 @@ fn leave(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, departure: Depar
 /// happened since it was seen.
 fn bury(pass: &mut Pass<'_>, app: &AppState<'_>, i: usize) {
     let fact = &app.facts[i];
-    let Some(host) = fact.host.filter(|_| fact.condition != Condition::Unseen) else { return };
+    let Some(host) = fact.spot.host.filter(|_| fact.condition != Condition::Unseen) else { return };
     if pass.hosts[host as usize].reachable() {
         stop(pass, app, host, app.id(i));
     }
@@ -180,7 +180,8 @@ fn stop(pass: &mut Pass<'_>, app: &AppState<'_>, host: u32, id: InstanceId) {
 pub(super) fn run(pass: &mut Pass<'_>, app: &AppState<'_>) {
     for (record, fact) in app.ledger.instances.iter().zip(&app.facts) {
         let waits = matches!(record.phase, Phase::Starting { running: None });
-        let Some(host) = fact.host.filter(|h| waits && pass.hosts[*h as usize].reachable()) else {
+        let Some(host) = fact.spot.host.filter(|h| waits && pass.hosts[*h as usize].reachable())
+        else {
             continue;
         };
         let Some(version) = known_version(app, record.revision) else { continue };

@@ -1,9 +1,10 @@
 //! Before the steps: what became of the actions on each host, which hosts are believed to be gone, and
 //! up to where their balancers obey.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::pass::{HostState, Pass};
 use super::{ActionKey, Done, Outcome, RegistryTrust, What, World};
@@ -46,11 +47,21 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
             pass.quarantine = now + pass.cluster.hard_stop_after;
         }
     }
+    pass.places = pass.hosts.iter().map(place).collect();
     believe(pass, &world.registry);
     let waited = now >= began + RECOVERY;
     pass.settled = waited || pass.hosts.iter().all(|h| h.view.is_none_or(|v| v.seen.is_some()));
     if !pass.settled {
         pass.wake(began + RECOVERY);
+    }
+}
+
+/// Where its servers are: part of all they are made from.
+fn place(host: &HostState<'_>) -> u64 {
+    match host.ledger.address {
+        Some(IpAddr::V4(address)) => xxh3_64_with_seed(&address.octets(), host.mark),
+        Some(IpAddr::V6(address)) => xxh3_64_with_seed(&address.octets(), host.mark),
+        None => host.mark,
     }
 }
 

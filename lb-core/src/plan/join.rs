@@ -1,13 +1,16 @@
 //! What was seen, laid beside what was asked for; containers nobody remembers are adopted.
 
-use std::cmp::Ordering;
-use std::mem;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::hosts::serves_unknown;
-use super::pass::{AppState, Condition, Fact, HostState, Index, Key, Pass, Seen};
+use super::memo::{AppMemo, Spots};
+use super::pass::{AppState, Condition, Fact, HostState, Index, Key, Pass, Seen, Spot};
 use super::{InstanceState, What};
 use crate::ledger::{InstanceLedger, Phase};
-use crate::model::HostId;
+use crate::model::{Assignment, HostId};
 use crate::runtime::Readiness;
 
 impl Key {
@@ -20,63 +23,106 @@ impl Key {
 pub(super) fn join<'a>(pass: &mut Pass<'a>, apps: &mut [AppState<'a>]) {
     let ids: Vec<HostId> = pass.hosts.iter().map(|h| h.id.clone()).collect();
     let index: Index<'_> = ids.iter().map(HostId::as_str).zip(0..).collect();
+    let nets: Vec<_> = pass.hosts.iter().map(|h| h.ledger.subnet).collect();
     for app in apps {
-        app.seen.sort_unstable_by_key(|s| (s.key, s.host));
-        let strangers = merge(app, &pass.hosts, &index);
+        recall(pass, app, &index);
+        let strangers = merge(app, &pass.hosts, &nets);
         if !strangers.is_empty() {
             adopt(pass, app, &strangers);
-            merge(app, &pass.hosts, &index);
+            recall(pass, app, &index);
+            merge(app, &pass.hosts, &nets);
         }
         count(pass, app);
     }
 }
 
-/// Both lists are in order: one walk. Gives the containers without a record.
-fn merge<'a>(app: &mut AppState<'a>, hosts: &[HostState<'a>], index: &Index<'_>) -> Vec<Seen<'a>> {
-    let mut strangers: Vec<Seen<'a>> = Vec::new();
-    let mut seen = app.seen.iter().copied().peekable();
+/// Begins the facts with where the records say the instances are, as kept from the last pass or made anew.
+fn recall(pass: &Pass<'_>, app: &mut AppState<'_>, index: &Index<'_>) {
+    let fact = |spot| Fact { spot, condition: Condition::Unseen, outside: false };
     app.facts.clear();
-    app.duplicates.clear();
-    for record in &app.ledger.instances {
-        let key = Key::of(record);
-        let mut found = None;
-        while let Some(next) = seen.next_if(|s| s.key <= key) {
-            match next.key.cmp(&key) {
-                Ordering::Equal if hosts[next.host as usize].id == record.assignment.host => {
-                    found = Some(next);
-                }
-                Ordering::Equal => app.duplicates.push(next),
-                _ => strangers.push(next),
-            }
-        }
-        app.facts.push(found.map_or_else(|| unseen(record, hosts, index), Fact::of));
+    if let Some(known) = kept(pass, app) {
+        let list = known.list.clone();
+        return app.facts.extend(list.iter().copied().map(fact));
     }
-    strangers.extend(seen);
+    let host = |r: &InstanceLedger| index.get(r.assignment.host.as_str()).copied();
+    let spots = app.ledger.instances.iter().map(|r| Spot::of(r, host(r)));
+    app.facts.extend(spots.map(fact));
+}
+
+fn kept<'a>(pass: &Pass<'_>, app: &'a AppState<'_>) -> Option<&'a Spots> {
+    let same = |s: &&Spots| pass.same_hosts && Arc::ptr_eq(&s.ledger, &app.ledger);
+    app.memo.spots.as_ref().filter(same)
+}
+
+/// Keeps where the records say the instances are for the next pass.
+pub(super) fn keep(pass: &Pass<'_>, app: &mut AppState<'_>) {
+    if kept(pass, app).is_some() {
+        return;
+    }
+    let known = app.facts.iter().map(|f| f.spot.key);
+    debug_assert!(known.eq(app.ledger.instances.iter().map(Key::of)), "a fact for each record");
+    let list = app.facts.iter().map(|f| f.spot).collect();
+    let spots = Some(Spots { ledger: app.ledger.clone(), list });
+    app.memo = Arc::new(AppMemo { spots, ..AppMemo::clone(&app.memo) });
+}
+
+impl Spot {
+    pub(super) fn of(record: &InstanceLedger, host: Option<u32>) -> Self {
+        let key = Key::of(record);
+        let Assignment { address, published, .. } = &*record.assignment;
+        let mut bytes = Vec::with_capacity(32);
+        bytes.extend_from_slice(&key.slot.to_le_bytes());
+        bytes.extend_from_slice(&key.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&key.revision.bits().to_le_bytes());
+        bytes.extend_from_slice(&address.octets());
+        for port in published.values() {
+            bytes.extend_from_slice(&port.to_le_bytes());
+        }
+        let (address, published) = (*address, !published.is_empty());
+        Self { key, host, address, published, mark: xxh3_64(&bytes) }
+    }
+}
+
+/// Lays what was seen beside the records. Gives the containers without one, in order.
+fn merge<'a>(
+    app: &mut AppState<'a>,
+    hosts: &[HostState<'a>],
+    nets: &[Option<Ipv4Net>],
+) -> Vec<Seen<'a>> {
+    let mut strangers: Vec<Seen<'a>> = Vec::new();
+    app.duplicates.clear();
+    for seen in &app.seen {
+        match position(&app.facts, seen.key) {
+            None => strangers.push(*seen),
+            Some(i) if app.facts[i].spot.host == Some(seen.host) => {
+                app.facts[i].condition = seen.condition;
+            }
+            Some(_) => app.duplicates.push(*seen),
+        }
+    }
+    for fact in &mut app.facts {
+        let Some(host) = fact.spot.host else { continue };
+        if !fact.condition.is_seen() && hosts[host as usize].fresh() {
+            fact.condition = Condition::Absent;
+        }
+        fact.outside = nets[host as usize].is_some_and(|net| !net.contains(&fact.spot.address));
+    }
     // Labels that name another host are a copy of its container.
     let misplaced = |s: &Seen<'_>| s.instance.assignment.host != hosts[s.host as usize].id;
     app.duplicates.extend(strangers.iter().filter(|s| misplaced(s)));
+    app.duplicates.sort_unstable_by_key(|s| (s.key, s.host));
     strangers.retain(|s| !misplaced(s));
+    strangers.sort_unstable_by_key(|s| (s.key, s.host));
     strangers.dedup_by_key(|s| s.key);
     strangers
 }
 
-fn unseen<'a>(record: &InstanceLedger, hosts: &[HostState<'a>], index: &Index<'_>) -> Fact<'a> {
-    let host = index.get(record.assignment.host.as_str()).copied();
-    let fresh = host.is_some_and(|h| hosts[h as usize].fresh());
-    let condition = if fresh { Condition::Absent } else { Condition::Unseen };
-    Fact { host, condition, seen: None }
-}
-
-impl<'a> Fact<'a> {
-    fn of(seen: Seen<'a>) -> Self {
-        let condition = match &seen.instance.state {
-            InstanceState::Created => Condition::Created,
-            InstanceState::Running(Readiness::Unknown) => Condition::Unasked,
-            InstanceState::Running(Readiness::NotReady(_)) => Condition::NotReady,
-            InstanceState::Running(Readiness::Ready) => Condition::Ready,
-            InstanceState::Exited(_) => Condition::Exited,
-        };
-        Self { host: Some(seen.host), condition, seen: Some(seen.instance) }
+/// Where in order the instance is. Most apps have one in each slot.
+fn position(facts: &[Fact], key: Key) -> Option<usize> {
+    let likely = key.slot as usize;
+    match facts.get(likely).is_some_and(|f| f.spot.key == key) {
+        true => Some(likely),
+        false => facts.binary_search_by_key(&key, |f| f.spot.key).ok(),
     }
 }
 
@@ -114,18 +160,16 @@ fn adopt(pass: &mut Pass<'_>, app: &mut AppState<'_>, strangers: &[Seen<'_>]) {
     pass.say(Some(&name), None, What::Start, text);
 }
 
-fn count(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
+fn count(pass: &mut Pass<'_>, app: &AppState<'_>) {
     let resources = app.settings().map(|a| a.resources).unwrap_or_default();
-    let facts = mem::take(&mut app.facts);
-    for (record, fact) in app.ledger.instances.iter().zip(&facts) {
-        let Some(host) = fact.host else { continue };
+    for (i, fact) in app.facts.iter().enumerate() {
+        let Some(host) = fact.spot.host else { continue };
         let host = &mut pass.hosts[host as usize];
         host.used.add(&resources);
-        if fact.seen.is_none() {
-            host.unseen.push(record.assignment.clone());
+        if !fact.condition.is_seen() {
+            host.unseen.push(app.ledger.instances[i].assignment.clone());
         }
     }
-    app.facts = facts;
     for duplicate in &app.duplicates {
         pass.hosts[duplicate.host as usize].used.add(&resources);
     }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::ledger::Version;
+use super::pass::Spot;
+use crate::ledger::{AppLedger, Version};
 use crate::model::{App, AppName, BackendName, HostId};
 use crate::routing::{Backend, TableHash};
 
@@ -38,6 +39,15 @@ pub(super) struct AppMemo {
     pub routes: Arc<AppRoutes>,
     /// Hosts that have it, by index.
     pub exposed: Vec<u32>,
+    pub spots: Option<Spots>,
+}
+
+/// Where an app's instances are, as long as its ledger is this one and the hosts are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Spots {
+    pub ledger: Arc<AppLedger>,
+    /// In the order of its instances.
+    pub list: Arc<[Spot]>,
 }
 
 /// What backends and routes are made from: the settings by identity, the servers by a hash.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use super::address::Taken;
 use super::hosts::is_forgotten;
 use super::memo::{AppMemo, Memo, TableMemo};
 use super::{
-    Action, ActionKey, AppView, ClusterSpec, Done, HostView, ObservedInstance, Plan, Reach, Reason,
-    What, World,
+    Action, ActionKey, AppView, ClusterSpec, Done, HostView, InstanceState, ObservedInstance, Plan,
+    Reach, Reason, What, World,
 };
 use crate::error::Error;
 use crate::ledger::{AppLedger, HostLedger, Ledger, NetworkLedger, Version};
 use crate::model::{App, AppName, Assignment, HostId, InstanceId, Resources};
+use crate::runtime::Readiness;
 use crate::time::Now;
 
 /// Looks up only, and is never iterated: its order cannot reach a plan.
@@ -46,6 +48,8 @@ impl Hasher for NameHasher {
 pub(super) struct Pass<'a> {
     pub cluster: &'a ClusterSpec,
     pub now: Now,
+    /// A hash of each host's id and registered address.
+    pub places: Vec<u64>,
     /// The `seq` of the ledger this pass makes if it changes anything.
     pub seq: u64,
     /// In order of id: those registered and those remembered.
@@ -110,11 +114,11 @@ pub(super) struct AppState<'a> {
     pub name: AppName,
     pub view: Option<&'a AppView>,
     pub ledger: Arc<AppLedger>,
-    /// Its containers, in order of slot, incarnation, revision and host.
+    /// Its containers, in order of host.
     pub seen: Vec<Seen<'a>>,
     /// What is known of each of the ledger's instances, in the same order.
-    pub facts: Vec<Fact<'a>>,
-    /// Containers with the identity of an instance that runs on another host.
+    pub facts: Vec<Fact>,
+    /// Containers with the identity of an instance that runs on another host, in order of that and of host.
     pub duplicates: Vec<Seen<'a>>,
     pub outcomes: Vec<AppOutcome<'a>>,
     /// What the app asks for now; `None` while its image is not resolved.
@@ -129,6 +133,7 @@ pub(super) struct AppState<'a> {
 pub(super) struct Seen<'a> {
     pub key: Key,
     pub host: u32,
+    pub condition: Condition,
     pub instance: &'a ObservedInstance,
 }
 
@@ -142,11 +147,25 @@ pub(super) struct Key {
 
 /// What is known of an instance.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Fact<'a> {
+pub(super) struct Fact {
+    pub spot: Spot,
+    pub condition: Condition,
+    /// Whether its host has a subnet, and the instance is not in it.
+    pub outside: bool,
+}
+
+/// What a record says of where its instance is. It lies together for all of an app's instances, where
+/// records and their assignments are scattered over memory: a pass over many is bound by that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    pub key: Key,
     /// Its host's index; `None`: the host is forgotten.
     pub host: Option<u32>,
-    pub condition: Condition,
-    pub seen: Option<&'a ObservedInstance>,
+    pub address: Ipv4Addr,
+    /// Whether ports of its host lead to it.
+    pub published: bool,
+    /// A hash of all of the record that servers are made from.
+    pub mark: u64,
 }
 
 /// What an instance does, as far as that is known.
@@ -219,6 +238,23 @@ impl<'a> HostState<'a> {
     }
 }
 
+impl Condition {
+    fn of(state: &InstanceState) -> Self {
+        match state {
+            InstanceState::Created => Self::Created,
+            InstanceState::Running(Readiness::Unknown) => Self::Unasked,
+            InstanceState::Running(Readiness::NotReady(_)) => Self::NotReady,
+            InstanceState::Running(Readiness::Ready) => Self::Ready,
+            InstanceState::Exited(_) => Self::Exited,
+        }
+    }
+
+    /// Whether its container is there.
+    pub(super) const fn is_seen(self) -> bool {
+        !matches!(self, Self::Unseen | Self::Absent)
+    }
+}
+
 impl Used {
     pub(super) fn add(&mut self, resources: &Resources) {
         self.instances += 1;
@@ -234,7 +270,28 @@ impl Used {
     }
 }
 
-impl AppState<'_> {
+impl<'a> AppState<'a> {
+    fn new(
+        name: &AppName,
+        view: Option<&'a AppView>,
+        ledger: Option<&Arc<AppLedger>>,
+        memo: Option<&Arc<AppMemo>>,
+    ) -> Self {
+        let known = ledger.map_or(0, |l| l.instances.len());
+        Self {
+            name: name.clone(),
+            view,
+            ledger: ledger.cloned().unwrap_or_default(),
+            seen: Vec::with_capacity(known),
+            facts: Vec::with_capacity(known),
+            duplicates: Vec::new(),
+            outcomes: Vec::new(),
+            target: None,
+            effective: None,
+            memo: memo.cloned().unwrap_or_default(),
+        }
+    }
+
     pub(super) fn edit(&mut self) -> &mut AppLedger {
         Arc::make_mut(&mut self.ledger)
     }
@@ -296,17 +353,15 @@ pub(super) fn open<'a>(
     ledger: &'a Ledger,
     now: Now,
 ) -> (Pass<'a>, Vec<AppState<'a>>) {
-    let mut ids: Vec<&HostId> = world.hosts.keys().chain(ledger.hosts.keys()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let hosts: Vec<_> = ids
-        .into_iter()
-        .map(|id| HostState::new(id.clone(), world.hosts.get(id), ledger.hosts.get(id)))
-        .collect();
+    let ids = merged(world.hosts.keys(), ledger.hosts.keys());
+    let (mut views, mut ledgers) = (beside(&world.hosts), beside(&ledger.hosts));
+    let hosts: Vec<_> =
+        ids.into_iter().map(|id| HostState::new(id.clone(), views(id), ledgers(id))).collect();
     let same_hosts = hosts.iter().map(|h| &h.id).eq(ledger.memo.hosts.iter());
     let pass = Pass {
         cluster: &world.cluster,
         now,
+        places: Vec::new(),
         seq: ledger.seq + 1,
         hosts,
         publish: world.hosts.len() > 1,
@@ -324,16 +379,29 @@ pub(super) fn open<'a>(
 }
 
 fn gather<'a>(world: &'a World, ledger: &'a Ledger, pass: &Pass<'a>) -> Vec<AppState<'a>> {
-    let names = merged_names(world, ledger);
-    let mut apps: Vec<_> = names.iter().map(|name| app_state(name, world, ledger)).collect();
-    let mut index: Index<'_> = names.into_iter().map(AppName::as_str).zip(0..).collect();
+    let names = merged(world.apps.keys(), ledger.apps.keys());
+    let (mut views, mut ledgers) = (beside(&world.apps), beside(&ledger.apps));
+    let mut memos = beside(&ledger.memo.apps);
+    let mut apps: Vec<_> = names
+        .iter()
+        .map(|name| AppState::new(name, views(name), ledgers(name), memos(name)))
+        .collect();
+    // Looked up for every instance: their text lies together.
+    let text: String = names.iter().map(|name| name.as_str()).collect();
+    let mut rest = text.as_str();
+    let mut index = Index::with_capacity_and_hasher(names.len(), <_>::default());
+    for (name, at) in names.iter().zip(0..) {
+        let (text, after) = rest.split_at(name.as_str().len());
+        index.insert(text, at);
+        rest = after;
+    }
     for (host, state) in pass.hosts.iter().enumerate() {
         let Some(view) = state.view else { continue };
         let Some(seen) = view.seen.as_deref() else { continue };
         for run in seen.instances.chunk_by(|a, b| a.id.app == b.id.app) {
             let name = &run[0].id.app;
             let at = *index.entry(name.as_str()).or_insert_with(|| {
-                apps.push(app_state(name, world, ledger));
+                apps.push(AppState::new(name, None, None, None));
                 apps.len() as u32 - 1
             });
             apps[at as usize].seen.extend(run.iter().map(|i| Seen::new(host as u32, i)));
@@ -354,27 +422,24 @@ fn gather<'a>(world: &'a World, ledger: &'a Ledger, pass: &Pass<'a>) -> Vec<AppS
     apps
 }
 
-fn merged_names<'a>(world: &'a World, ledger: &'a Ledger) -> Vec<&'a AppName> {
-    let mut names: Vec<&AppName> = world.apps.keys().chain(ledger.apps.keys()).collect();
-    names.sort_unstable();
+/// Two sets of names as one, in order.
+fn merged<'a, K: Ord>(
+    a: impl Iterator<Item = &'a K>,
+    b: impl Iterator<Item = &'a K>,
+) -> Vec<&'a K> {
+    let mut names: Vec<&K> = a.chain(b).collect();
+    // Two runs in order: the stable sort merges them.
+    names.sort();
     names.dedup();
     names
 }
 
-fn app_state<'a>(name: &AppName, world: &'a World, ledger: &'a Ledger) -> AppState<'a> {
-    let before = ledger.apps.get(name);
-    let known = before.map_or(0, |b| b.instances.len());
-    AppState {
-        name: name.clone(),
-        view: world.apps.get(name),
-        ledger: before.cloned().unwrap_or_default(),
-        seen: Vec::with_capacity(known),
-        facts: Vec::with_capacity(known),
-        duplicates: Vec::new(),
-        outcomes: Vec::new(),
-        target: None,
-        effective: None,
-        memo: ledger.memo.apps.get(name).cloned().unwrap_or_default(),
+/// Looks up what is asked for in order: one walk along the map.
+fn beside<'a, K: Ord, V>(map: &'a BTreeMap<K, V>) -> impl FnMut(&K) -> Option<&'a V> {
+    let mut rest = map.iter().peekable();
+    move |key| {
+        while rest.next_if(|(other, _)| *other < key).is_some() {}
+        rest.next_if(|(other, _)| *other == key).map(|(_, value)| value)
     }
 }
 
@@ -382,7 +447,7 @@ impl<'a> Seen<'a> {
     fn new(host: u32, instance: &'a ObservedInstance) -> Self {
         let id = &instance.id;
         let key = Key { slot: id.slot, incarnation: id.incarnation, revision: id.revision };
-        Self { key, host, instance }
+        Self { key, host, condition: Condition::of(&instance.state), instance }
     }
 }
 

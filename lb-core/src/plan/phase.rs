@@ -38,7 +38,7 @@ pub(super) fn advance(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
         .zip(&app.facts)
         .enumerate()
         .filter_map(|(i, (record, fact))| {
-            let host = fact.host.map(|h| &pass.hosts[h as usize]);
+            let host = fact.spot.host.map(|h| &pass.hosts[h as usize]);
             match step(record, fact, host, now) {
                 Step::Keep => None,
                 step => Some((i, step)),
@@ -52,12 +52,7 @@ pub(super) fn advance(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     take_refusals(pass, app);
 }
 
-fn step(
-    record: &InstanceLedger,
-    fact: &Fact<'_>,
-    host: Option<&HostState<'_>>,
-    now: Duration,
-) -> Step {
+fn step(record: &InstanceLedger, fact: &Fact, host: Option<&HostState<'_>>, now: Duration) -> Step {
     use Condition::{Absent, Created, Exited, NotReady, Ready, Unasked, Unseen};
     let Some(host) = host else { return Step::Remove };
     if host.gone {
@@ -65,10 +60,9 @@ fn step(
     }
     let live = record.is_live();
     // The engine refused the subnet it was to be in.
-    let address = record.assignment.address;
-    let nowhere = !host.ledger.subnet.is_some_and(|net| net.contains(&address));
+    let nowhere = || !host.ledger.subnet.is_some_and(|net| net.contains(&fact.spot.address));
     match (&record.phase, fact.condition) {
-        (Phase::Starting { running: None }, Absent | Unseen) if nowhere => Step::Remove,
+        (Phase::Starting { running: None }, Absent | Unseen) if nowhere() => Step::Remove,
         (Phase::Starting { running: None }, Absent) | (Phase::Dead, Exited) => Step::Keep,
         (Phase::Starting { .. } | Phase::Lost, Ready) => Step::To(Phase::Serving { since: now }),
         (Phase::Starting { running: None } | Phase::Lost, NotReady | Unasked) => {
@@ -141,7 +135,7 @@ pub(super) fn remove(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
     let resources = app.settings().map(|a| a.resources).unwrap_or_default();
     let record = app.edit().instances.remove(i);
     let fact = app.facts.remove(i);
-    let Some(host) = fact.host else { return };
+    let Some(host) = fact.spot.host else { return };
     let resting = Resting {
         address: record.assignment.address,
         ports: record.assignment.published.values().copied().collect(),
@@ -161,7 +155,7 @@ fn take_refusals(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
             continue;
         };
         let at = (0..app.facts.len())
-            .find(|i| app.facts[*i].host == Some(outcome.host) && app.id(*i) == *id);
+            .find(|i| app.facts[*i].spot.host == Some(outcome.host) && app.id(*i) == *id);
         let Some(i) = at else { continue };
         let host = &pass.hosts[outcome.host as usize];
         let tried = host.ledger.retries.iter().find(|r| r.key == *outcome.key);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use super::address::{Full, assign};
-use super::pass::{AppState, Condition, Fact, HostState, Key, Pass};
+use super::pass::{AppState, Condition, Fact, HostState, Key, Pass, Spot};
 use super::rollout::Start;
 use super::{ActionKey, What};
 use crate::ledger::{InstanceLedger, Phase, Version};
@@ -92,7 +92,7 @@ impl Candidates {
     fn of(pass: &Pass<'_>, app: &AppState<'_>, settings: &App) -> Self {
         let mut same = BTreeMap::<u32, u32>::new();
         for (record, fact) in app.ledger.instances.iter().zip(&app.facts) {
-            if let (true, Some(host)) = (record.is_live(), fact.host) {
+            if let (true, Some(host)) = (record.is_live(), fact.spot.host) {
                 *same.entry(host).or_default() += 1;
             }
         }
@@ -176,9 +176,10 @@ fn next_incarnation(app: &mut AppState<'_>, slot: u32) -> u32 {
 }
 
 fn add(app: &mut AppState<'_>, host: u32, record: InstanceLedger) {
-    let fact = Fact { host: Some(host), condition: Condition::Unseen, seen: None };
+    let spot = Spot::of(&record, Some(host));
+    let fact = Fact { spot, condition: Condition::Unseen, outside: false };
     let instances = &mut app.edit().instances;
-    let at = instances.partition_point(|r| Key::of(r) < Key::of(&record));
+    let at = instances.partition_point(|r| Key::of(r) < spot.key);
     instances.insert(at, record);
     app.facts.insert(at, fact);
 }

@@ -38,34 +38,39 @@ pub(super) struct Start {
 
 /// An app's live instances, by what is to become of them.
 #[derive(Debug, Default)]
-struct Groups {
+pub(super) struct Groups {
     new: Vec<usize>,
     old: Vec<usize>,
     new_ready: u32,
     old_ready: u32,
+    /// Slots they fill.
+    slots: usize,
     /// Slots of crashed instances that wait.
     waiting: u32,
 }
 
-/// Whether anything live is not as it should be.
-pub(super) fn rolling(pass: &Pass<'_>, app: &AppState<'_>) -> Rolling {
-    let Some(effective) = &app.effective else { return Rolling::No };
-    let outdated = |i: usize| !is_current(pass, app, effective, i);
-    let live = app.ledger.instances.iter().enumerate().filter(|(_, r)| r.is_live());
-    match live.map(|(i, _)| i).any(outdated) {
-        true => Rolling::Yes,
-        false => Rolling::No,
+impl Groups {
+    /// Whether anything live is not as it should be.
+    pub(super) fn rolling(&self) -> Rolling {
+        if self.old.is_empty() { Rolling::No } else { Rolling::Yes }
     }
 }
 
 /// Decides the moves towards `wanted` instances of the version to run.
-pub(super) fn moves(pass: &mut Pass<'_>, app: &mut AppState<'_>, wanted: u32) -> Moves {
+pub(super) fn moves(
+    pass: &mut Pass<'_>,
+    app: &mut AppState<'_>,
+    mut groups: Groups,
+    wanted: u32,
+) -> Moves {
     if app.view.is_none() {
         return Moves { drain: live(app), ..Moves::default() };
     }
-    judge(pass, app);
+    if judge(pass, app) == Verdict::GoesBack {
+        groups = group(pass, app);
+    }
     let Some(version) = app.effective.clone() else { return Moves::default() };
-    let groups = group(pass, app, &version);
+    groups.waiting = waiting(pass, app, groups.slots);
     if groups.old.is_empty() {
         conclude(pass, app, &version, wanted, groups.new_ready);
         return scale(pass, app, &groups, version, wanted);
@@ -83,57 +88,75 @@ fn live(app: &AppState<'_>) -> Vec<usize> {
 
 /// Of the revision to run, in its host's subnet, and reachable from every host that leads to it.
 fn is_current(pass: &Pass<'_>, app: &AppState<'_>, version: &Version, i: usize) -> bool {
-    let record = &app.ledger.instances[i];
-    let host = app.facts[i].host.map(|h| &pass.hosts[h as usize].ledger);
-    let subnet = host.and_then(|h| h.subnet);
-    record.revision == version.revision
-        && subnet.is_none_or(|net| net.contains(&record.assignment.address))
-        && !lacks_host_port(pass, app, i)
+    let fact = &app.facts[i];
+    fact.spot.key.revision == version.revision && !fact.outside && !lacks_host_port(pass, app, i)
 }
 
 /// Made while its host was alone, and now wanted by the balancers of others.
 fn lacks_host_port(pass: &Pass<'_>, app: &AppState<'_>, i: usize) -> bool {
-    let record = &app.ledger.instances[i];
     pass.publishes()
-        && record.assignment.published.is_empty()
-        && app.ledger.exposed.iter().any(|h| *h != record.assignment.host)
+        && !app.facts[i].spot.published
+        && app.ledger.exposed.iter().any(|h| *h != app.ledger.instances[i].assignment.host)
         && app.view.is_some_and(|v| v.app.ports.values().any(|p| p.outside.is_some()))
 }
 
-fn group(pass: &mut Pass<'_>, app: &AppState<'_>, version: &Version) -> Groups {
-    let mut groups = Groups::default();
-    for i in live(app) {
+/// Compares the live instances with the version to run.
+pub(super) fn group(pass: &Pass<'_>, app: &AppState<'_>) -> Groups {
+    let Some(version) = &app.effective else { return Groups::default() };
+    let live = app.ledger.instances.iter().enumerate().filter(|(_, r)| r.is_live());
+    let mut groups = Groups { new: Vec::with_capacity(app.facts.len()), ..Groups::default() };
+    let mut last = None;
+    for (i, record) in live {
         let ready = u32::from(app.facts[i].condition == Condition::Ready);
         match is_current(pass, app, version, i) {
             true => (groups.new.push(i), groups.new_ready += ready),
             false => (groups.old.push(i), groups.old_ready += ready),
         };
-    }
-    let now = pass.now.monotonic;
-    let taken = |slot: u32| {
-        let live = |r: &&crate::ledger::InstanceLedger| r.slot == slot && r.is_live();
-        app.ledger.instances.iter().any(|r| live(&r))
-    };
-    for (_, slot) in app.ledger.slots.iter().filter(|(n, s)| s.until > now && !taken(**n)) {
-        groups.waiting += 1;
-        pass.wake(slot.until);
+        groups.slots += usize::from(last.replace(record.slot) != Some(record.slot));
     }
     groups
 }
 
-/// A new instance that is not ready in time ends its rollout, if there is something to go back to.
-fn judge(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
-    let (Some(target), Some(good)) = (app.target.clone(), app.ledger.good.clone()) else { return };
-    if target.revision == good.revision {
-        return;
+/// How many slots wait after a crash. `filled` have a live instance, and do not.
+fn waiting(pass: &mut Pass<'_>, app: &AppState<'_>, filled: usize) -> u32 {
+    // Every instance's slot is remembered: none is left. A walk over all slots is not cheap.
+    if app.ledger.slots.len() == filled {
+        return 0;
     }
+    let now = pass.now.monotonic;
+    let is_filled = |slot: u32| app.ledger.instances.iter().any(|r| r.slot == slot && r.is_live());
+    let mut count = 0;
+    for (_, slot) in app.ledger.slots.iter().filter(|(n, s)| s.until > now && !is_filled(**n)) {
+        count += 1;
+        pass.wake(slot.until);
+    }
+    count
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    GoesOn,
+    GoesBack,
+}
+
+/// A new instance that is not ready in time ends its rollout, if there is something to go back to.
+fn judge(pass: &mut Pass<'_>, app: &mut AppState<'_>) -> Verdict {
+    let (Some(target), Some(good)) = (app.target.clone(), &app.ledger.good) else {
+        return Verdict::GoesOn;
+    };
+    if target.revision == good.revision {
+        return Verdict::GoesOn;
+    }
+    let good = good.clone();
     if app.ledger.failed == Some(target.revision) {
         let text = format!("revision {} failed: {} stays", target.revision, good.revision);
-        return pass.say(Some(&app.name.clone()), None, What::Rollout, text);
+        pass.say(Some(&app.name.clone()), None, What::Rollout, text);
+        return Verdict::GoesOn;
     }
-    let Some(late) = earliest_deadline(app, &target) else { return };
+    let Some(late) = earliest_deadline(app, &target) else { return Verdict::GoesOn };
     if late > pass.now.monotonic {
-        return pass.wake(late);
+        pass.wake(late);
+        return Verdict::GoesOn;
     }
     let within = target.app.rollout.ready_within;
     let text = format!(
@@ -145,6 +168,7 @@ fn judge(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     ledger.failed = Some(target.revision);
     forgive(ledger, pass.now.monotonic);
     app.effective = Some(Arc::new(good));
+    Verdict::GoesBack
 }
 
 fn earliest_deadline(app: &AppState<'_>, target: &Version) -> Option<Duration> {
@@ -325,7 +349,7 @@ fn victims(pass: &Pass<'_>, app: &AppState<'_>, among: &[usize]) -> Vec<usize> {
 }
 
 fn host_of(app: &AppState<'_>, i: usize) -> u32 {
-    app.facts[i].host.unwrap_or(u32::MAX)
+    app.facts[i].spot.host.unwrap_or(u32::MAX)
 }
 
 /// Open connections of an instance over the balancers that lead to it.

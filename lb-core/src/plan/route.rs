@@ -4,7 +4,7 @@
 //! the table itself only where it has to be put in force.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,8 @@ pub(super) fn app(pass: &mut Pass<'_>, app: &mut AppState<'_>, index: u32) {
     let exposed = exposed(pass, app, &entries);
     expose(pass, app, &exposed, entries.is_empty());
     let closing = close(pass, app, entries.is_empty());
-    let mut serving = exposed.clone();
+    let leading = exposed.len();
+    let mut serving = exposed;
     serving.extend(&closing);
     let routes = routes(pass, app, &entries, &serving);
     if routes.backends.is_empty() && routes.partial.is_empty() {
@@ -51,7 +52,7 @@ pub(super) fn app(pass: &mut Pass<'_>, app: &mut AppState<'_>, index: u32) {
     for host in &closing {
         pass.hosts[*host as usize].closing.push(index);
     }
-    hold(pass, app, &exposed);
+    hold(pass, app, &serving[..leading]);
 }
 
 /// Ready instances take traffic, draining ones keep theirs. When checks fail on all that served, they stay:
@@ -126,7 +127,7 @@ fn exposed(pass: &Pass<'_>, app: &AppState<'_>, entries: &[Entry]) -> Vec<u32> {
                 |r: &InstanceLedger| r.is_live() || matches!(r.phase, Phase::Draining { .. });
             let running = app.ledger.instances.iter().zip(&app.facts).filter(|(r, _)| runs(r));
             let mut hosts: Vec<u32> =
-                running.filter_map(|(_, f)| f.host).filter(registered).collect();
+                running.filter_map(|(_, f)| f.spot.host).filter(registered).collect();
             hosts.sort_unstable();
             hosts.dedup();
             // While it crashes everywhere its listeners stay and answer 503.
@@ -233,8 +234,8 @@ fn routes(
     entries: &[Entry],
     exposed: &[u32],
 ) -> Arc<AppRoutes> {
-    let confined = pass.publishes()
-        && entries.iter().any(|e| is_confined(&app.ledger.instances[e.instance as usize]));
+    let published = |e: &Entry| app.facts[e.instance as usize].spot.published;
+    let confined = pass.publishes() && !entries.iter().all(published);
     let settings = app.settings().cloned();
     let servers = fingerprint(pass, app, entries);
     if let (Some(inputs), Some(settings), false) = (&app.memo.inputs, &settings, confined)
@@ -266,27 +267,14 @@ fn is_confined(record: &InstanceLedger) -> bool {
 
 /// A hash of all that servers are made from.
 fn fingerprint(pass: &Pass<'_>, app: &AppState<'_>, entries: &[Entry]) -> u128 {
-    let mut bytes = Vec::with_capacity(entries.len() * 48);
+    let mut bytes = Vec::with_capacity(entries.len() * 20);
     for entry in entries {
-        let record = &app.ledger.instances[entry.instance as usize];
-        bytes.extend_from_slice(&record.slot.to_le_bytes());
-        bytes.extend_from_slice(&record.incarnation.to_le_bytes());
-        bytes.extend_from_slice(&record.revision.bits().to_le_bytes());
-        bytes.extend_from_slice(&record.assignment.address.octets());
+        let spot = &app.facts[entry.instance as usize].spot;
+        let place = spot.host.map_or(0, |h| pass.places[h as usize]);
+        bytes.extend_from_slice(&spot.mark.to_le_bytes());
+        bytes.extend_from_slice(&place.to_le_bytes());
         bytes.extend_from_slice(&entry.weight.to_le_bytes());
         bytes.push(entry.state as u8);
-        if let Some(host) = app.facts[entry.instance as usize].host.map(|h| &pass.hosts[h as usize])
-        {
-            bytes.extend_from_slice(&host.mark.to_le_bytes());
-            match host.ledger.address {
-                Some(IpAddr::V4(address)) => bytes.extend_from_slice(&address.octets()),
-                Some(IpAddr::V6(address)) => bytes.extend_from_slice(&address.octets()),
-                None => {}
-            }
-        }
-        for port in record.assignment.published.values() {
-            bytes.extend_from_slice(&port.to_le_bytes());
-        }
     }
     xxh3_128(&bytes)
 }
@@ -344,7 +332,7 @@ fn servers(
         let assignment = &record.assignment;
         let reached = only.is_none_or(|host| assignment.host == *host || !is_confined(record));
         let Some(inside) = assignment.ports.get(port).filter(|_| reached) else { continue };
-        let host = app.facts[entry.instance as usize].host;
+        let host = app.facts[entry.instance as usize].spot.host;
         let address = host.and_then(|h| pass.hosts[h as usize].ledger.address);
         let published = assignment.published.get(port);
         let server = Server {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::memo::{NamedBackend, TableMemo};
+use super::memo::{AppRoutes, NamedBackend, TableMemo};
 use super::pass::{AppState, HostState, Pass};
 use super::{Action, ActionKey, What, address};
 use crate::ledger::{NetworkLedger, TableLedger};
@@ -22,12 +22,15 @@ pub(super) fn all(
     apps: &[AppState<'_>],
     before: &[Option<TableMemo>],
 ) -> Vec<Option<TableMemo>> {
+    let keys: Vec<_> = apps.iter().map(|app| Part::of(&app.memo.routes)).collect();
     (0..pass.hosts.len() as u32)
         .map(|host| {
             let known = before.get(host as usize).copied().flatten().filter(|_| pass.same_hosts);
             pass.hosts[host as usize].view?;
             set_aside(pass, host);
-            let Some(memo) = wanted(&pass.hosts[host as usize], host, apps, known) else {
+            let Some(memo) =
+                wanted(&pass.hosts[host as usize], host, Parts { apps, keys: &keys }, known)
+            else {
                 clear(pass, host);
                 return None;
             };
@@ -38,18 +41,39 @@ pub(super) fn all(
         .collect()
 }
 
+/// What tables are made from: the apps, and what each brings, by index.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    apps: &'a [AppState<'a>],
+    /// It lies together, and every host looks at it.
+    keys: &'a [Part],
+}
+
+/// What an app brings into tables.
+struct Part {
+    key: u128,
+    /// Whether not every host has the same of it.
+    partial: bool,
+}
+
+impl Part {
+    fn of(routes: &AppRoutes) -> Self {
+        Self { key: routes.key, partial: !routes.partial.is_empty() }
+    }
+}
+
 /// The host's table, by hash; `None` where there is nothing to serve
 /// and nothing to take back.
 fn wanted(
     host: &HostState<'_>,
     index: u32,
-    apps: &[AppState<'_>],
+    Parts { apps, keys }: Parts<'_>,
     known: Option<TableMemo>,
 ) -> Option<TableMemo> {
     if host.parts.is_empty() && !must_be_emptied(host) {
         return None;
     }
-    let inputs = inputs(host, index, apps);
+    let inputs = inputs(host, index, keys);
     if known.is_some_and(|k| k.inputs == inputs) {
         return known;
     }
@@ -68,12 +92,12 @@ fn must_be_emptied(host: &HostState<'_>) -> bool {
     host.used.instances > 0 && (serves || !host.ledger.tables.is_empty())
 }
 
-fn inputs(host: &HostState<'_>, index: u32, apps: &[AppState<'_>]) -> u128 {
-    let mut bytes = Vec::with_capacity(host.parts.len() * 16 + 16);
+fn inputs(host: &HostState<'_>, index: u32, keys: &[Part]) -> u128 {
+    let mut bytes = Vec::with_capacity(host.parts.len() * 21);
     for part in &host.parts {
-        let routes = &apps[*part as usize].memo.routes;
-        bytes.extend_from_slice(&routes.key.to_le_bytes());
-        if !routes.partial.is_empty() {
+        let Part { key, partial } = &keys[*part as usize];
+        bytes.extend_from_slice(&key.to_le_bytes());
+        if *partial {
             bytes.extend_from_slice(&index.to_le_bytes());
         }
         bytes.push(u8::from(host.closing.contains(part)));
