@@ -317,15 +317,19 @@ proptest! {
         let file = |name: &str| config.files.iter().find(|(f, _)| f.as_str() == name).unwrap().1;
         let lines = file("lb_locations.conf").lines().map(|l| l.strip_prefix("        ").unwrap());
         let locations = read(&mut lines.into_iter(), 0);
-        let names: BTreeSet<String> = locations.iter().map(|l| l.0[1].clone()).collect();
-        prop_assert_eq!(names.len(), locations.len());
+        let of = |kind: &'static str| locations.iter().filter(move |l| l.0[0] == kind);
+        let names: BTreeSet<String> = of("location").map(|l| l.0[1].clone()).collect();
+        prop_assert_eq!(names.len(), of("location").count());
         let strips = text_of(&config).contains("$lb_form");
         let forms: &[&str] = if strips { &["", "_strip", "_cut"] } else { &[""] };
         let used = file("locations.map").lines().map(|l| l.split([' ', ';']).nth(1).unwrap());
-        for location in used.chain(["lb_usual"]) {
+        for location in used.chain([""]) {
             for form in forms {
                 for ws in ["", "_ws"] {
-                    let name = format!("@{location}{form}{ws}");
+                    let name = match format!("@lb{location}{form}{ws}") {
+                        usual if usual == "@lb" => "/".to_owned(),
+                        name => name,
+                    };
                     prop_assert!(names.contains(&name));
                 }
             }

@@ -58,7 +58,7 @@ fn templates_of_the_platforms_own_are_used() {
         ("keepalive 7; # a, a.web", 1),
         ("keepalive 7; # b, b.web", 1),
         ("keepalive_time 2h;", 1),
-        ("proxy_set_header X-Own lb_usual;", 1),
+        ("proxy_set_header X-Own @lb_ws;", 1),
         ("server_tokens on;", 1),
         ("client_max_body_size 7;", 1),
     ] {

@@ -1,11 +1,16 @@
 //! NGINX by hand. It has the features of a generated configuration: HTTP/1.1 and websocket, routing by host name
-//! and path, retries, forwarded headers, keep-alive to the servers; with Lua also servers that can change
-//! without a reload, spread by connections in flight and counted.
+//! and path, retries, forwarded headers that a client cannot claim, keep-alive to the servers, at most so many
+//! connections to each, over all workers; figures of what goes to each server, from a log of every tenth request,
+//! or, with Lua, counted. With Lua also servers that can change without a reload, spread by connections in
+//! flight.
 
 use std::fmt::Write as _;
-use std::io;
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::{fs, io, thread};
 
 const HEAD: &str = "\
 daemon off;
@@ -20,7 +25,6 @@ events {
 http {
     client_body_temp_path DIR/body;
     proxy_temp_path DIR/proxy;
-    access_log off;
     server_tokens off;
     tcp_nodelay on;
     keepalive_requests 1000000;
@@ -44,13 +48,26 @@ http {
     proxy_set_header Upgrade $http_upgrade;
     proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_set_header X-Forwarded-Host \"\";
+    proxy_set_header Forwarded \"\";
     server {
         listen BIND reuseport default_server;
         return 404;
     }
 ";
 
+const LOG_HEAD: &str = "\
+    map $connection_requests $counted {
+        default 0;
+        \"~^(?:[1-9]|10)$\" 1;
+        \"~0$\" 10;
+    }
+    log_format figures '$app $upstream_addr $status $counted $upstream_response_time';
+    access_log syslog:server=unix:DIR/log.sock,nohostname figures if=$counted;
+";
+
 const LUA_HEAD: &str = "\
+    access_log off;
     lua_package_path '$prefix/?.lua;;';
     lua_shared_dict counts 16m;
     init_by_lua_block { peers = require \"peers\" }
@@ -115,7 +132,10 @@ pub fn write(
     let mut text = format!("{}{head}", lua.unwrap_or_default());
     if lua.is_some() {
         text.push_str(LUA_HEAD);
-        std::fs::write(directory.join("peers.lua"), peers(hosts.len(), servers))?;
+        fs::write(directory.join("peers.lua"), peers(hosts.len(), servers))?;
+    } else {
+        text.push_str(&LOG_HEAD.replace("DIR", &directory.display().to_string()));
+        read_log(directory)?;
     }
     for (number, host) in hosts.iter().enumerate() {
         let _ = write!(
@@ -124,20 +144,35 @@ pub fn write(
              keepalive_timeout 4s;\n    }}\n    server {{\n        listen {bind};\n        server_name {host};\n        \
              set $app app_{number};\n        location / {{\n            proxy_pass http://app_{number};\n        \
              }}\n    }}\n",
-            if lua.is_some() { LUA_SERVERS.to_owned() } else { fixed(servers) }
+            if lua.is_some() { LUA_SERVERS.to_owned() } else { fixed(number, servers) }
         );
     }
     text.push_str("}\n");
     let path = directory.join("nginx.conf");
-    std::fs::write(&path, text)?;
+    fs::write(&path, text)?;
     Ok(path)
 }
 
+/// Takes the log's lines for as long as this program runs.
+fn read_log(directory: &Path) -> io::Result<()> {
+    let path = directory.join("log.sock");
+    let socket = UnixDatagram::bind(&path)?;
+    // Workers are somebody else.
+    fs::set_permissions(directory, Permissions::from_mode(0o755))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o777))?;
+    thread::spawn(move || {
+        let mut line = [0; 4096];
+        while socket.recv(&mut line).is_ok() {}
+    });
+    Ok(())
+}
+
 /// The servers of an `upstream`.
-fn fixed(servers: &[SocketAddr]) -> String {
-    let mut text = String::from("        least_conn;\n");
+fn fixed(app: usize, servers: &[SocketAddr]) -> String {
+    let mut text = format!("        zone app_{app} 128k;\n        least_conn;\n");
     for server in servers {
-        let _ = writeln!(text, "        server {server} max_fails=2 fail_timeout=2s;");
+        let _ =
+            writeln!(text, "        server {server} max_fails=2 fail_timeout=2s max_conns=512;");
     }
     text
 }

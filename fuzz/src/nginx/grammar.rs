@@ -101,7 +101,7 @@ const SETTINGS: &[(&[Place], &str, &[P])] = &[
     (&[Http], "proxy_temp_path", &[File]),
     (&[Http], "limit_req_zone", &[Any, Begins("zone=lb_rate_"), Begins("rate=")]),
     (&[Http, Server], "access_log", &[Is("off")]),
-    (&[Http], "access_log", &[Begins("syslog:server=unix:/"), Is("lb"), Is("if=$lb_logged")]),
+    (&[Http], "access_log", &[Begins("syslog:server=unix:/"), Is("lb"), Is("if=$lb_counted")]),
     (&[Stream], "access_log", &[Begins("syslog:server=unix:/"), Is("lb")]),
     (&[Http, Stream], "log_format", &[Is("lb"), Is("escape=json"), Begins("{\"")]),
     (&[Http], "lua_package_path", &[Is("$prefix/?.lua;;")]),
@@ -117,9 +117,11 @@ const SETTINGS: &[(&[Place], &str, &[P])] = &[
     (&[Server, StreamServer], "ssl_certificate_key", &[File]),
     (&[Server], "set", &[Is("$lb_backend"), Any]),
     (&[Server], "set", &[Is("$lb_strip"), Any]),
+    (&[Server], "set", &[Is("$lb_host"), Is("$host")]),
+    (&[If], "set", &[Is("$lb_host"), Is("$lb_asked")]),
     (&[If], "rewrite", &[Is("^"), Is("$uri")]),
     (&[Location], "rewrite", &[Is("^"), Is("$lb_rest"), Is("break")]),
-    (&[Location], "error_page", &[Is("418"), Is("="), Is("@$lb_place")]),
+    (&[Server], "error_page", &[Is("418"), Is("="), Begins("@lb$")]),
     (&[Location], "return", &[Is("200"), Begins("mark ")]),
     (&[Location, If], "return", &[Number]),
     (&[Location], "limit_req", &[Begins("zone=lb_rate_"), Begins("burst="), Is("nodelay")]),
@@ -267,7 +269,9 @@ fn opens(directive: &Directive, place: Place) -> Option<Place> {
         (Http, "map", [_, to]) if is_variable(to) => Some(Map),
         (Server, "location", ["/"] | ["=", "/status" | "/servers"]) => Some(Location),
         (Server, "location", [at]) if at.strip_prefix('@').is_some_and(is_name) => Some(Location),
-        (Server, "if", ["($lb_canonical", "=", "", ")"]) => Some(If),
+        (Server, "if", ["($lb_canonical", "=", "", ")"] | ["($http_host", "!=", "$host)"]) => Some(If),
+        (Server, "if", ["($lb_backend", "=", "", ")"]) => Some(If),
+        (Server, "if", ["($lb_location)" | "($lb_form)" | "($lb_ws)"]) => Some(If),
         (Location, "if", [over]) if over.starts_with("($lb_over_") && over.ends_with(')') => {
             Some(If)
         }

@@ -92,6 +92,12 @@ impl<'a> Config<'a> {
             let servers = by_address.remove(format!("0.0.0.0:{port}").as_str()).unwrap_or_default();
             same(&format!("servers of {port}"), &servers.len(), &certificates.len().max(1))?;
             self.servers(*port, &servers, certificates).map_err(|e| format!("{port}: {e}"))?;
+            // Where no route has a path, paths are passed on as they came.
+            let paths = routes.iter().any(|route| !route.path.is_root());
+            for server in &servers {
+                let found = server.inside("if").any(|d| d.words[1] == "($lb_canonical");
+                same(&format!("canonical paths of {port}"), &found, &paths)?;
+            }
             let found = self.routes_of(*port, servers[0]).map_err(|e| format!("{port}: {e}"))?;
             same(&format!("routes of {port}"), &found, &routes.iter().map(expected).collect())?;
         }
@@ -295,15 +301,18 @@ impl<'a> Config<'a> {
         let strips = self.map("$lb_form").is_some();
         let forms: &[&str] = if strips { &["", "_strip", "_cut"] } else { &[""] };
         let chosen = self.map("$lb_location").ok_or("no location is chosen")?;
-        let mut used = BTreeSet::from(["lb_usual"]);
+        let mut used = BTreeSet::from([""]);
         for (name, backend) in self.table.backends.iter().filter(|(_, b)| is_http(b)) {
             let escaped = format!("\\{name}");
             let own = |d: &&Directive| d.name() == name.as_str() || d.name() == escaped;
             let lines = || chosen.block.iter().flatten();
-            let place = lines().find(own).map_or("lb_usual", |line| line.words[1].as_str());
+            let place = lines().find(own).map_or("", |line| line.words[1].as_str());
             used.insert(place);
             for (form, ws) in forms.iter().flat_map(|form| [(form, ""), (form, "_ws")]) {
-                let at = format!("@{place}{form}{ws}");
+                let at = match (place, *form, ws) {
+                    ("", "", "") => "/".to_owned(),
+                    _ => format!("@lb{place}{form}{ws}"),
+                };
                 let location = all.iter().find(|l| l.words[1..] == [at.as_str()]);
                 location
                     .ok_or("it is not there".to_owned())
@@ -311,8 +320,18 @@ impl<'a> Config<'a> {
                     .map_err(|e| format!("location {at} of {name}: {e}"))?;
             }
         }
-        // The two that are always there, and no others.
-        same("locations", &all.len(), &(2 + used.len() * forms.len() * 2))
+        let locations = all.iter().filter(|d| d.name() == "location").count();
+        same("locations", &locations, &(used.len() * forms.len() * 2))?;
+        // What is not passed on by `location /` is sent where the same variables name.
+        let own = (used.len() > 1).then_some("$lb_location");
+        let detours = own.into_iter().chain(strips.then_some("$lb_form")).chain(["$lb_ws"]);
+        let detours: Vec<&str> = detours.collect();
+        let wanted = detours.iter().map(|d| format!("({d})"));
+        let wanted: Vec<String> = ["($lb_backend =  )".to_owned()].into_iter().chain(wanted).collect();
+        let found = all.iter().filter(|d| d.name() == "if").map(|d| d.words[1..].join(" "));
+        same("detours", &found.collect(), &wanted)?;
+        let to = all.iter().find(|d| d.name() == "error_page").map(|d| d.words[3].clone());
+        same("where to", &to, &Some(format!("@lb{}", detours.concat())))
     }
 
     fn location(&self, at: &Directive, backend: &Backend, tunnel: bool) -> Result<(), String> {

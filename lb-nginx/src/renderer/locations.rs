@@ -1,7 +1,9 @@
 //! Locations: one for all backends whose requests are passed on alike.
 //!
-//! The named location is chosen by variables: `error_page 418 = @$lb_place` is the one way NGINX has to go to
-//! a location by name without touching the file system.
+//! Most requests are passed on by `location /`. Those of backends with settings of their own, those whose
+//! prefix is stripped, and websockets make a detour to a named location, which is chosen by variables:
+//! `error_page 418 = @lb$lb_ws` and the like is the one way NGINX has to go to a location by name without touching the
+//! file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,8 +17,6 @@ use super::refuse::limit_req_rate;
 use super::syntax;
 use crate::layout;
 
-/// The location of backends with no settings of their own.
-const USUAL: &str = "lb_usual";
 /// Headers by which a client could claim what only a proxy knows. The app sees the host asked for in `Host`.
 const CLAIMS: [&str; 14] = [
     "Forwarded",
@@ -71,7 +71,7 @@ impl Settings {
 /// What a location's template sees.
 #[derive(Debug, Clone, Serialize)]
 struct LocationView<'a> {
-    /// The location's name.
+    /// `/`, or `@` and the location's name.
     name: String,
     /// Whether it carries a websocket.
     tunnel: bool,
@@ -135,6 +135,7 @@ enum Form {
 /// The locations of a table.
 #[derive(Debug)]
 pub(super) struct Locations {
+    /// What locations of these settings are told apart by: nothing for the usual ones, or `_N`.
     by_settings: BTreeMap<Settings, String>,
     by_backend: BTreeMap<BackendName, String>,
     cookies: BTreeMap<String, usize>,
@@ -148,9 +149,9 @@ impl Locations {
         let http = || table.backends.iter().filter(|(_, b)| b.protocol == Protocol::Http);
         let all: BTreeSet<Settings> = http().map(|(_, b)| Settings::of(b)).collect();
         let usual = Settings::usual();
-        let mut by_settings = BTreeMap::from([(usual.clone(), USUAL.to_owned())]);
+        let mut by_settings = BTreeMap::from([(usual.clone(), String::new())]);
         let others = all.iter().filter(|s| **s != usual);
-        by_settings.extend((1..).zip(others).map(|(n, s)| (s.clone(), format!("lb_{n}"))));
+        by_settings.extend((1..).zip(others).map(|(n, s)| (s.clone(), format!("_{n}"))));
         let cookies: BTreeSet<&String> = all.iter().filter_map(|s| s.cookie.as_ref()).collect();
         let rates: BTreeSet<&RateLimit> = all.iter().filter_map(|s| s.rate.as_ref()).collect();
         let bodies: BTreeSet<u64> = all.iter().filter_map(|s| s.body).collect();
@@ -169,7 +170,7 @@ impl Locations {
         }
     }
 
-    /// Backend to location, for those that are not served by the usual one.
+    /// Backend to the location's number, for those with settings of their own.
     pub(super) fn file(&self) -> String {
         let mut text = String::new();
         for (name, location) in &self.by_backend {
@@ -211,11 +212,9 @@ impl Locations {
                  \"~^1:[0-9]\" _strip;\n        \"~^:[0-9]\" _cut;\n    }\n",
             );
         }
-        let form = if self.strips { "$lb_form" } else { "" };
         let _ = write!(
             text,
-            "    map $lb_backend $lb_location {{\n        default {USUAL};\n        include {};\n    }}\n    \
-             map $lb_backend $lb_place {{\n        default $lb_location{form}$lb_ws;\n        \"\" lb_none;\n    }}\n",
+            "    map $lb_backend $lb_location {{\n        default \"\";\n        include {};\n    }}\n",
             layout::locations_file(),
         );
         text
@@ -224,10 +223,13 @@ impl Locations {
     /// The file that every HTTP listener includes.
     pub(super) fn render(&self, template: &Bounded) -> Result<String> {
         let mut text =
-            "        location / {\n            error_page 418 = @$lb_place;\n            \
-                        return 418;\n        }\n        location @lb_none {\n            \
-                        return 404;\n        }\n"
-                .to_owned();
+            "        if ($lb_backend = \"\") {\n            return 404;\n        }\n".to_owned();
+        let mut place = "@lb".to_owned();
+        for detour in self.detours() {
+            place.push_str(detour);
+            let _ = write!(text, "        if ({detour}) {{\n            return 418;\n        }}\n");
+        }
+        let _ = writeln!(text, "        error_page 418 = {place};");
         let forms: &[Form] = match self.strips {
             true => &[Form::Kept, Form::Stripped, Form::Cut],
             false => &[Form::Kept],
@@ -246,6 +248,13 @@ impl Locations {
         Ok(text)
     }
 
+    /// The variables that are not empty where a request is not served by `location /`. What they hold makes
+    /// the name of the location.
+    fn detours(&self) -> impl Iterator<Item = &'static str> {
+        let own = (!self.by_backend.is_empty()).then_some("$lb_location");
+        own.into_iter().chain(self.strips.then_some("$lb_form")).chain(["$lb_ws"])
+    }
+
     fn view(&self, settings: &Settings, name: &str, form: Form, tunnel: bool) -> LocationView<'_> {
         let usual = Timeouts::default();
         let (suffix, prefix, cut, target) = match form {
@@ -255,8 +264,9 @@ impl Locations {
         };
         let silence = if tunnel { settings.tunnel } else { settings.server };
         let unusual = |time: Duration, usual| (time != usual).then_some(time.as_millis());
+        let name = format!("{name}{suffix}{}", if tunnel { "_ws" } else { "" });
         LocationView {
-            name: format!("{name}{suffix}{}", if tunnel { "_ws" } else { "" }),
+            name: if name.is_empty() { "/".to_owned() } else { format!("@lb{name}") },
             tunnel,
             rate: settings
                 .rate

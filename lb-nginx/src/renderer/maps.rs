@@ -18,7 +18,7 @@ use crate::layout;
 
 /// The variables all listeners share. A path is canonical as it came unless it holds dot segments, encoded
 /// characters that need no encoding, or a fragment; one that is not is looked up as NGINX decodes it, and
-/// passed on so.
+/// passed on so. `Host` is passed on as it came where it names the host that was looked up.
 const SHARED: &str = r#"    map $request_uri $lb_raw {
         default "";
         "~^(?<lb_before>[^?]*)" $lb_before;
@@ -35,13 +35,13 @@ const SHARED: &str = r#"    map $request_uri $lb_raw {
         default "";
         "~^[^.]+\.(?<lb_labels>.+)$" $lb_labels;
     }
-    map "$host|$http_host" $lb_host {
+    map "$host|$http_host" $lb_asked {
         default $host;
         "~*^([^|]+)\|\1\.?(?::[0-9]*)?$" $http_host;
     }
     map $http_upgrade $lb_ws {
         default "";
-        "~*^websocket$" _ws;
+        websocket _ws;
     }
 "#;
 
@@ -73,6 +73,8 @@ pub(super) struct Exact {
 pub(super) struct Maps {
     /// In order of precedence.
     pub(super) stages: Vec<Stage>,
+    /// Whether any route has a path: else paths are passed on as they came.
+    pub(super) paths: bool,
     /// Whether any route strips its prefix.
     pub(super) strips: bool,
     pub(super) files: BTreeMap<FileName, String>,
@@ -102,7 +104,8 @@ pub(super) fn maps(port: u16, listener: &Listener) -> Option<Maps> {
         };
         by_stage.entry((kind, std::cmp::Reverse(depth(route)))).or_default().push(route);
     }
-    let mut maps = Maps::default();
+    let paths = routes.iter().any(|route| !route.path.is_root());
+    let mut maps = Maps { paths, ..Maps::default() };
     let last = by_stage.len();
     for (number, ((kind, depth), routes)) in (1..).zip(by_stage) {
         maps.stage(port, number, last, (kind, depth.0), &routes);

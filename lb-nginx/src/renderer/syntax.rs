@@ -64,8 +64,8 @@ pub(super) fn listener(text: &str, stream: bool) -> Result<(), TemplateError> {
 pub(super) fn location(text: &str, name: &str) -> Result<(), TemplateError> {
     let all = read(text)?;
     match all.as_slice() {
-        [one] if one.block.is_some() && one.words == ["location", &format!("@{name}")] => Ok(()),
-        _ => Err(TemplateError::Whole("must be one block \"location @{{name}}\"".to_owned())),
+        [one] if one.block.is_some() && one.words == ["location", name] => Ok(()),
+        _ => Err(TemplateError::Whole("must be one block \"location {{name}}\"".to_owned())),
     }
 }
 
@@ -245,9 +245,9 @@ mod tests {
         {
             assert!(read(text).is_err(), "{text:?}");
         }
-        assert!(location("location @x { } location @y { }", "x").is_err());
-        assert!(location("location @y { }", "x").is_err());
-        assert!(location("location @x { proxy_pass http://$lb_backend; }", "x").is_ok());
+        assert!(location("location @x { } location @y { }", "@x").is_err());
+        assert!(location("location @y { }", "@x").is_err());
+        assert!(location("location @x { proxy_pass http://$lb_backend; }", "@x").is_ok());
         assert!(settings("lua_shared_dict x 1m; server { }").is_err());
         assert!(listener("upstream x { }", false).is_err());
     }

@@ -66,6 +66,8 @@ pub(super) struct FrontendView {
     stages: Vec<Stage>,
     /// What they find: a variable, or nothing where there is no route.
     routed: String,
+    /// Whether any route has a path.
+    paths: bool,
     /// Whether a found route may say that its prefix is stripped.
     strips: bool,
     /// The backend: a variable's name, or for a byte stream its own.
@@ -116,6 +118,7 @@ impl FrontendView {
             tunnel_ms: times.tunnel.as_millis(),
             stages: maps.map(|m| m.stages.clone()).unwrap_or_default(),
             routed: "\"\"".to_owned(),
+            paths: maps.is_some_and(|m| m.paths),
             strips: maps.is_some_and(|m| m.strips),
             backend: format!("lb_{port}_backend"),
             strip: format!("lb_{port}_strip"),
