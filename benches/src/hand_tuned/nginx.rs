@@ -2,7 +2,7 @@
 //! and path, retries, forwarded headers that a client cannot claim, keep-alive to the servers, at most so many
 //! connections to each, over all workers; figures of what goes to each server, from a log of every tenth request,
 //! or, with Lua, counted. With Lua also servers that can change without a reload, spread by connections in
-//! flight.
+//! flight, and no connection that an ending worker keeps.
 
 use std::fmt::Write as _;
 use std::fs::Permissions;
@@ -72,6 +72,7 @@ const LUA_HEAD: &str = "\
     lua_shared_dict counts 16m;
     init_by_lua_block { peers = require \"peers\" }
     access_by_lua_block { peers.access() }
+    header_filter_by_lua_block { peers.headers() }
     log_by_lua_block { peers.log() }
 ";
 
@@ -80,10 +81,19 @@ const LUA_SERVERS: &str =
 
 const LUA: &str = r#"local balancer = require "ngx.balancer"
 local counts = ngx.shared.counts
+local exiting = ngx.worker.exiting
+local LIMIT = 512
 local M = {}
 
+-- Where somebody has changed the peers, all workers take them anew.
+local function current()
+  local turn = counts:get "turn"
+  if turn ~= M.turn then M.turn = turn end
+  return M.apps
+end
+
 function M.access()
-  local list = M.apps[ngx.var.app]
+  local list = current()[ngx.var.app]
   if not list then return end
   local best
   list.cursor = list.cursor % #list + 1
@@ -92,7 +102,17 @@ function M.access()
     if not best or peer.open < best.open then best = peer end
   end
   best.open = best.open + 1
-  ngx.ctx.peer, ngx.ctx.list = best, list
+  if counts:incr(best.open_key, 1, 0) > LIMIT then
+    best.open = best.open - 1
+    counts:incr(best.open_key, -1, 0)
+    return ngx.exit(503)
+  end
+  ngx.ctx.peer = best
+end
+
+-- A worker that ends at a reload must not be sent another request.
+function M.headers()
+  if exiting() then ngx.header["Connection"] = "close" end
 end
 
 function M.balance()
@@ -105,7 +125,9 @@ function M.log()
   local peer = ngx.ctx.peer
   if not peer then return end
   peer.open = peer.open - 1
+  counts:incr(peer.open_key, -1, 0)
   counts:incr(peer.key, 1, 0)
+  counts:incr("time", ngx.now() - ngx.req.start_time(), 0)
   if ngx.status >= 500 then counts:incr("failures", 1, 0) end
 end
 
@@ -186,7 +208,8 @@ fn peers(apps: usize, servers: &[SocketAddr]) -> String {
             let (host, port) = (server.ip(), server.port());
             let _ = writeln!(
                 text,
-                "    {{ host = \"{host}\", port = {port}, open = 0, key = \"app_{number} {server}\" }},"
+                "    {{ host = \"{host}\", port = {port}, open = 0, key = \"app_{number} {server}\", \
+                 open_key = \"open app_{number} {server}\" }},"
             );
         }
         text.push_str("  },\n");

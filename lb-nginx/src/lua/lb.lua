@@ -11,6 +11,7 @@
 local bit = require "bit"
 local ffi = require "ffi"
 local balancer = require "ngx.balancer"
+local clear = require "table.clear"
 
 ffi.cdef "int kill(int pid, int sig);"
 
@@ -21,12 +22,16 @@ local servers, counts = ngx.shared.lb_servers, ngx.shared.lb_counts
 
 local MOST_RETRIES = 3 -- beside the first try
 local QUEUE_STEP = 0.01 -- seconds between two looks for a free server
+local SETTLE = 0.05 -- seconds until what a busy worker counted is added to what all did
+local UNLOOKED = 8 -- a worker may have an eighth of its share of a limit without a look at the others
 local EPERM = 1
 
 local M = {}
 local mark -- of the configuration this worker runs
 local worker -- the number of this worker
 local known = {} -- backends by name, as parsed
+local counted = {} -- by key, what is to be added to lb_counts
+local busy = 0 -- requests in flight in this worker
 
 -- Backends -------------------------------------------------------------------------------------------------
 
@@ -58,6 +63,7 @@ local function backend_of(name, text)
     end
     local backend = {
         name = name, text = text, method = method, queue = queue / 1000, limit = tonumber(limit),
+        free = math.floor(limit / (UNLOOKED * ngx.worker.count())),
         fall = tonumber(fall), eject = eject / 1000, slow = slow / 1000,
         cookie = cookie ~= "-" and cookie or nil,
         header = header ~= "-" and "http_" .. header:gsub("-", "_") or nil,
@@ -159,19 +165,26 @@ end
 
 -- Picking --------------------------------------------------------------------------------------------------
 
+-- What all workers have in flight at a server, where every other counts for what it may have unlooked: so no
+-- worker has to look at the others as long as it has no more than that, and yet the limit holds.
+local function total(backend, server)
+    if not M.live or M.live_until < ngx.now() then
+        M.live, M.live_until = workers(), ngx.now() + 1
+    end
+    local open = server.open
+    for number in pairs(M.live) do
+        if number ~= worker then
+            open = open + math.max(counts:get(key("o " .. number, backend.name, server.name)) or 0, backend.free)
+        end
+    end
+    return open
+end
+
 local function has_room(backend, server)
-    if backend.limit == 0 then
+    if backend.limit == 0 or server.open < backend.free then
         return true
     end
-    if server.open >= backend.limit then
-        return false
-    end
-    local live = M.live
-    if not live or M.live_until < ngx.now() then
-        live = workers()
-        M.live, M.live_until = live, ngx.now() + 1
-    end
-    return open_of(backend.name, server.name, live) < backend.limit
+    return server.open < backend.limit and total(backend, server) < backend.limit
 end
 
 local function takes(backend, server, tried)
@@ -361,7 +374,7 @@ local function taken(backend, tried)
         return nil
     end
     take(server)
-    if backend.limit > 0 and open_of(backend.name, server.name, M.live or workers()) > backend.limit then
+    if backend.limit > 0 and server.open > backend.free and total(backend, server) > backend.limit then
         release(server)
         return nil
     end
@@ -390,6 +403,20 @@ local function failed(backend, server)
     end
 end
 
+-- Counting -------------------------------------------------------------------------------------------------
+
+local function count(what, number)
+    counted[what] = (counted[what] or 0) + number
+end
+
+-- The shared memory is locked for each change, so a busy worker makes them together.
+local function settle()
+    for what, number in pairs(counted) do
+        counts:incr(what, number, 0)
+    end
+    clear(counted)
+end
+
 -- Phases ---------------------------------------------------------------------------------------------------
 
 function M.access()
@@ -407,6 +434,7 @@ function M.access()
         counts:incr(backend.failures_key, 1, 0)
         return ngx.exit(503)
     end
+    busy = busy + 1
     ngx.ctx.lb = { backend = backend, server = server }
 end
 
@@ -464,17 +492,21 @@ function M.log()
     local backend, server, status = request.backend, request.server, ngx.status
     if server then
         release(server)
-        counts:incr(server.requests_key, 1, 0)
+        count(server.requests_key, 1)
         if status < 500 then
             server.failures = 0
         end
     end
-    counts:incr(backend.requests_key, 1, 0)
+    count(backend.requests_key, 1)
     if status >= 500 then
-        counts:incr(backend.failures_key, 1, 0)
+        count(backend.failures_key, 1)
     end
     if status ~= 101 then -- a websocket's life is no response time
-        counts:incr(backend.time_key, math.floor((ngx.now() - ngx.req.start_time()) * 1000000), 0)
+        count(backend.time_key, math.floor((ngx.now() - ngx.req.start_time()) * 1000000))
+    end
+    busy = busy - 1
+    if busy == 0 or exiting() then
+        settle()
     end
 end
 
@@ -600,6 +632,7 @@ local function report_gone(out, live)
 end
 
 function M.status()
+    settle()
     local live, out = workers(), {}
     local function say(...)
         out[#out + 1] = (...):format(select(2, ...))
@@ -650,9 +683,11 @@ function M.start_worker()
     math.randomseed(ngx.now() * 1000 + ngx.worker.pid())
     worker = counts:incr("workers", 1, 0)
     counts:set("w " .. worker, ngx.worker.pid() .. " " .. mark)
+    ngx.timer.every(SETTLE, settle)
 end
 
 function M.end_worker()
+    settle()
     counts:delete("w " .. worker)
 end
 
