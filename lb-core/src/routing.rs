@@ -168,17 +168,24 @@ impl RoutingTable {
     /// The hash that names this table: of its host, its listeners and its backends' hashes.
     pub fn hash(&self) -> TableHash {
         let backends = self.backends.iter().map(|(name, backend)| (name, backend.hash()));
-        Self::hash_of_parts(self.host.as_ref(), &self.listeners, backends)
+        Self::hash_of_parts(Self::hash_of_front(self.host.as_ref(), &self.listeners), backends)
     }
 
-    /// [`hash`](Self::hash) from parts, for a caller that keeps the backends' hashes.
-    pub fn hash_of_parts<'a>(
+    /// The hash of a table's host and listeners.
+    pub(crate) fn hash_of_front(
         host: Option<&HostId>,
         listeners: &BTreeMap<u16, Listener>,
+    ) -> TableHash {
+        TableHash::of(&(host, listeners))
+    }
+
+    /// [`hash`](Self::hash) from parts, for a caller that keeps their hashes.
+    pub(crate) fn hash_of_parts<'a>(
+        front: TableHash,
         backends: impl Iterator<Item = (&'a BackendName, TableHash)>,
     ) -> TableHash {
         let mut bytes = Vec::with_capacity(1024);
-        bytes.extend_from_slice(&TableHash::of(&(host, listeners)).0.to_le_bytes());
+        bytes.extend_from_slice(&front.0.to_le_bytes());
         for (name, hash) in backends {
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.push(b'\n');

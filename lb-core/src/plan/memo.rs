@@ -63,6 +63,8 @@ pub(super) struct RouteInputs {
 pub(super) struct AppRoutes {
     /// Hash of all it leads to.
     pub key: u128,
+    /// Hash of what leads to it.
+    pub front: u128,
     pub backends: Vec<NamedBackend>,
     /// Instead of `backends` for hosts that cannot reach all servers, by index.
     pub partial: BTreeMap<u32, Vec<NamedBackend>>,
@@ -79,6 +81,15 @@ pub(super) struct NamedBackend {
 /// The table last wanted on a host: what it was made from, and its hash.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TableMemo {
-    pub inputs: u128,
+    pub inputs: Inputs,
+    /// Of its host and listeners.
+    pub front: TableHash,
     pub hash: TableHash,
+}
+
+/// What a table is made from, hashed: all of it, and what its listeners are made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Inputs {
+    pub all: u128,
+    pub front: u128,
 }

@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::What;
@@ -251,6 +252,7 @@ fn routes(
             |h: &u32| (*h, backends(pass, app, entries, Some(&pass.hosts[*h as usize].id)));
         routes.partial = exposed.iter().map(partial).collect();
     }
+    routes.front = front(app);
     routes.key = key(app, &routes);
     let routes = Arc::new(routes);
     let inputs =
@@ -361,17 +363,26 @@ fn server_id(record: &InstanceLedger, taken: &mut BTreeSet<NonZeroU32>) -> NonZe
     id
 }
 
-/// Names everything the app brings into a table.
-fn key(app: &AppState<'_>, routes: &AppRoutes) -> u128 {
-    let listeners = app.view.map(|v| {
-        let ports = v.app.ports.values();
-        let leads = ports.map(|p| (p.outside, p.protocol, &p.hosts, &p.path, p.prefix, &p.tls));
+/// Names what listeners lead to the app by.
+fn front(app: &AppState<'_>) -> u128 {
+    let leads = app.view.map(|v| {
+        let ports = v.app.ports.iter();
+        let leads = ports
+            .map(|(name, p)| (name, p.outside, p.protocol, &p.hosts, &p.path, p.prefix, &p.tls));
         leads.collect::<Vec<_>>()
     });
+    hash(&(&app.name, leads))
+}
+
+/// Names everything the app brings into a table.
+fn key(app: &AppState<'_>, routes: &AppRoutes) -> u128 {
     let named =
         |list: &[NamedBackend]| list.iter().map(|b| (b.name.clone(), b.hash)).collect::<Vec<_>>();
     let partial: Vec<_> = routes.partial.iter().map(|(h, list)| (*h, named(list))).collect();
-    let all = (&app.name, listeners, named(&routes.backends), partial);
-    let bytes = serde_json::to_vec(&all).unwrap_or_else(|e| unreachable!("routes are JSON: {e}"));
+    hash(&(&app.name, routes.front, named(&routes.backends), partial))
+}
+
+fn hash(all: &impl Serialize) -> u128 {
+    let bytes = serde_json::to_vec(all).unwrap_or_else(|e| unreachable!("routes are JSON: {e}"));
     xxh3_128(&bytes)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::memo::{AppRoutes, NamedBackend, TableMemo};
+use super::memo::{AppRoutes, Inputs, NamedBackend, TableMemo};
 use super::pass::{AppState, HostState, Pass};
 use super::{Action, ActionKey, What, address};
 use crate::ledger::{NetworkLedger, TableLedger};
@@ -52,13 +52,14 @@ struct Parts<'a> {
 /// What an app brings into tables.
 struct Part {
     key: u128,
+    front: u128,
     /// Whether not every host has the same of it.
     partial: bool,
 }
 
 impl Part {
     fn of(routes: &AppRoutes) -> Self {
-        Self { key: routes.key, partial: !routes.partial.is_empty() }
+        Self { key: routes.key, front: routes.front, partial: !routes.partial.is_empty() }
     }
 }
 
@@ -77,12 +78,15 @@ fn wanted(
     if known.is_some_and(|k| k.inputs == inputs) {
         return known;
     }
-    let listeners = listeners(host, apps).0;
+    let front = match known.filter(|k| k.inputs.front == inputs.front) {
+        Some(known) => known.front,
+        None => RoutingTable::hash_of_front(Some(&host.id), &listeners(host, apps).0),
+    };
     let backends = host.parts.iter().flat_map(|a| backends(&apps[*a as usize], index));
     let mut parts: Vec<_> = backends.map(|b| (&b.name, b.hash)).collect();
     parts.sort_unstable();
-    let hash = RoutingTable::hash_of_parts(Some(&host.id), &listeners, parts.into_iter());
-    Some(TableMemo { inputs, hash })
+    let hash = RoutingTable::hash_of_parts(front, parts.into_iter());
+    Some(TableMemo { inputs, front, hash })
 }
 
 /// Instances are left here that a balancer may still lead to.
@@ -92,17 +96,22 @@ fn must_be_emptied(host: &HostState<'_>) -> bool {
     host.used.instances > 0 && (serves || !host.ledger.tables.is_empty())
 }
 
-fn inputs(host: &HostState<'_>, index: u32, keys: &[Part]) -> u128 {
-    let mut bytes = Vec::with_capacity(host.parts.len() * 21);
+fn inputs(host: &HostState<'_>, index: u32, keys: &[Part]) -> Inputs {
+    let mut all = Vec::with_capacity(host.parts.len() * 21);
+    let mut fronts = Vec::with_capacity(host.parts.len() * 16);
     for part in &host.parts {
-        let Part { key, partial } = &keys[*part as usize];
-        bytes.extend_from_slice(&key.to_le_bytes());
+        let Part { key, front, partial } = &keys[*part as usize];
+        all.extend_from_slice(&key.to_le_bytes());
         if *partial {
-            bytes.extend_from_slice(&index.to_le_bytes());
+            all.extend_from_slice(&index.to_le_bytes());
         }
-        bytes.push(u8::from(host.closing.contains(part)));
+        let closing = host.closing.contains(part);
+        all.push(u8::from(closing));
+        if !closing {
+            fronts.extend_from_slice(&front.to_le_bytes());
+        }
     }
-    xxh3_128(&bytes)
+    Inputs { all: xxh3_128(&all), front: xxh3_128(&fronts) }
 }
 
 fn backends<'a>(app: &'a AppState<'_>, host: u32) -> &'a [NamedBackend] {
