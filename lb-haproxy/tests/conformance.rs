@@ -62,6 +62,17 @@ mod process {
     }
 }
 
+mod process_over_the_wire {
+    use super::*;
+
+    lb_core::load_balancer_suite! {
+        setup: Wrapped::<_, dyn LoadBalancer>::new(Loopback::new(as_process), |inner| {
+            Arc::new(Wire::new(inner))
+        }),
+        ignore: "needs LB_TEST_HAPROXY (testbed/up)",
+    }
+}
+
 mod container {
     use super::*;
 

@@ -140,16 +140,25 @@ impl BalancerSetup for InProcess {
     }
 }
 
+macro_rules! balancer_suite {
+    ($setup:expr) => {
+        lb_core::load_balancer_suite! {
+            setup: $setup,
+            left_out: {
+                a_killed_balancer_comes_back_with_the_next_table: "it is within this process",
+                a_balancer_killed_while_it_takes_a_table_serves_the_next: "it is within this process",
+            },
+        }
+    };
+}
+
 mod balancer {
-    lb_core::load_balancer_suite! { setup: super::InProcess::new() }
+    balancer_suite!(super::InProcess::new());
 }
 
 mod balancer_over_the_wire {
     use super::*;
-
-    lb_core::load_balancer_suite! {
-        setup: Wrapped::<_, dyn LoadBalancer>::new(InProcess::new(), |inner| {
-            Arc::new(Wire::new(inner))
-        }),
-    }
+    balancer_suite!(Wrapped::<_, dyn LoadBalancer>::new(InProcess::new(), |inner| {
+        Arc::new(Wire::new(inner))
+    }));
 }

@@ -81,6 +81,17 @@ mod process_by_reloads {
     }
 }
 
+mod process_over_the_wire {
+    use super::*;
+
+    lb_core::load_balancer_suite! {
+        setup: Wrapped::<_, dyn LoadBalancer>::new(Loopback::new(with_lua), |inner| {
+            Arc::new(Wire::new(inner))
+        }),
+        ignore: "needs LB_TEST_NGINX (testbed/up)",
+    }
+}
+
 mod container {
     use super::*;
 

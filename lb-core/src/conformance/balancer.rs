@@ -7,6 +7,7 @@ mod bed;
 mod changes;
 mod client;
 mod force;
+mod killed;
 mod routes;
 mod site;
 mod traffic;
@@ -15,6 +16,7 @@ pub use self::bed::{BalancerSetup, Bed};
 pub use self::changes::*;
 pub use self::client::{Answer, Connection, get};
 pub use self::force::*;
+pub use self::killed::*;
 pub use self::routes::*;
 pub use self::site::Site;
 pub use self::traffic::*;
@@ -51,6 +53,8 @@ macro_rules! load_balancer_suite {
                 streams_outlive_changes_of_others
                 a_draining_server_keeps_what_it_has_and_takes_nothing_new
                 a_server_that_left_has_its_connections_shut
+                a_killed_balancer_comes_back_with_the_next_table
+                a_balancer_killed_while_it_takes_a_table_serves_the_next
             ]
             $($given)*
         }

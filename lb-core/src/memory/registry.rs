@@ -1,6 +1,7 @@
 //! Hosts and their leases in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub struct MemoryRegistry {
 #[derive(Debug)]
 struct Shared {
     leases: Mutex<BTreeMap<HostId, Lease>>,
+    /// How many there were.
+    announcements: AtomicU64,
     members: Latest<Arc<HostSet>>,
     faults: Faults,
 }
@@ -30,8 +33,8 @@ struct Shared {
 #[derive(Debug)]
 struct Lease {
     facts: HostFacts,
-    /// Counts announcements, so that a late timer of an earlier one ends nothing.
-    renewal: u64,
+    /// Which announcement it is from, so that a late timer of an earlier one ends nothing.
+    announcement: u64,
     timer: AbortHandle,
 }
 
@@ -45,7 +48,12 @@ impl MemoryRegistry {
     /// No hosts.
     pub fn new() -> Self {
         let members = Latest::new(Ok(Arc::default()));
-        let shared = Shared { leases: Mutex::default(), members, faults: Faults::default() };
+        let shared = Shared {
+            leases: Mutex::default(),
+            announcements: AtomicU64::new(0),
+            members,
+            faults: Faults::default(),
+        };
         Self { shared: Arc::new(shared) }
     }
 
@@ -75,14 +83,13 @@ impl Shared {
 
     fn announce(self: &Arc<Self>, host: &HostFacts, ttl: Duration) {
         let mut leases = lock(&self.leases);
-        let before = leases.remove(&host.id);
-        let renewal = before.as_ref().map_or(0, |lease| lease.renewal + 1);
-        if let Some(before) = before {
+        if let Some(before) = leases.remove(&host.id) {
             before.timer.abort();
         }
-        let end = end_lease(Arc::downgrade(self), host.id.clone(), renewal, ttl);
+        let announcement = self.announcements.fetch_add(1, Ordering::Relaxed);
+        let end = end_lease(Arc::downgrade(self), host.id.clone(), announcement, ttl);
         let timer = tokio::spawn(end).abort_handle();
-        leases.insert(host.id.clone(), Lease { facts: host.clone(), renewal, timer });
+        leases.insert(host.id.clone(), Lease { facts: host.clone(), announcement, timer });
         self.publish(&leases);
     }
 
@@ -95,11 +102,11 @@ impl Shared {
     }
 }
 
-async fn end_lease(registry: Weak<Shared>, id: HostId, renewal: u64, ttl: Duration) {
+async fn end_lease(registry: Weak<Shared>, id: HostId, announcement: u64, ttl: Duration) {
     tokio::time::sleep(ttl).await;
     let Some(registry) = registry.upgrade() else { return };
     let mut leases = lock(&registry.leases);
-    if leases.get(&id).is_some_and(|lease| lease.renewal == renewal) {
+    if leases.get(&id).is_some_and(|lease| lease.announcement == announcement) {
         leases.remove(&id);
         registry.publish(&leases);
     }

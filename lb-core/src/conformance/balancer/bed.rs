@@ -27,6 +27,12 @@ pub trait BalancerSetup: Debug + Send + Sync + 'static {
 
     /// A port that nobody is bound to at that address, another at each call.
     fn port(&self) -> u16;
+
+    /// Kills the balancer, as a crash does: nothing of it runs on, and what it wrote stays. A balancer within
+    /// this process has nothing to kill, and leaves the cases out that need it.
+    async fn kill(&self) {
+        panic!("{self:?} has nothing to kill");
+    }
 }
 
 /// A balancer under test.
@@ -189,5 +195,9 @@ impl<S: BalancerSetup> BalancerSetup for Wrapped<S, dyn LoadBalancer> {
 
     fn port(&self) -> u16 {
         self.setup.port()
+    }
+
+    async fn kill(&self) {
+        self.setup.kill().await;
     }
 }
