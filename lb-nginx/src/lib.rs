@@ -35,12 +35,12 @@
 //!
 //! # Traffic
 //!
-//! With Lua: requests, failures, mean time, waiting and in flight, exact, of HTTP backends. TCP backends, and
-//! HTTP ones without Lua: requests and failures from log lines to a unix socket (of a connection the first ten
-//! requests each, then every tenth, which counts for ten; all failures), `open` from the kernel's table of sockets, which for HTTP
-//! counts kept idle connections too and needs this process in NGINX's network namespace. `queued` is then 0, and
-//! `up` always true. Lines sent while this process was away are lost. Without a figure a policy holds: missing
-//! metrics never scale in.
+//! With Lua: waiting and in flight, requests, failures and mean time of HTTP backends, exact; the last three up
+//! to 50 ms late. TCP backends, and HTTP ones without Lua: requests and failures from log lines to a unix socket
+//! (of a connection the first ten requests each, then every tenth, which counts for ten), `open` from the
+//! kernel's table of sockets, which for HTTP counts kept idle connections too and needs this process in NGINX's
+//! network namespace. `queued` is then 0, and `up` always true. Lines sent while this process was away are lost.
+//! Without a figure a policy holds: missing metrics never scale in.
 //!
 //! # Without an orchestrator
 //!
