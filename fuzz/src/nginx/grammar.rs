@@ -269,7 +269,9 @@ fn opens(directive: &Directive, place: Place) -> Option<Place> {
         (Http, "map", [_, to]) if is_variable(to) => Some(Map),
         (Server, "location", ["/"] | ["=", "/status" | "/servers"]) => Some(Location),
         (Server, "location", [at]) if at.strip_prefix('@').is_some_and(is_name) => Some(Location),
-        (Server, "if", ["($lb_canonical", "=", "", ")"] | ["($http_host", "!=", "$host)"]) => Some(If),
+        (Server, "if", ["($lb_canonical", "=", "", ")"] | ["($http_host", "!=", "$host)"]) => {
+            Some(If)
+        }
         (Server, "if", ["($lb_backend", "=", "", ")"]) => Some(If),
         (Server, "if", ["($lb_location)" | "($lb_form)" | "($lb_ws)"]) => Some(If),
         (Location, "if", [over]) if over.starts_with("($lb_over_") && over.ends_with(')') => {

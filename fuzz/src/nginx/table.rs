@@ -327,7 +327,8 @@ impl<'a> Config<'a> {
         let detours = own.into_iter().chain(strips.then_some("$lb_form")).chain(["$lb_ws"]);
         let detours: Vec<&str> = detours.collect();
         let wanted = detours.iter().map(|d| format!("({d})"));
-        let wanted: Vec<String> = ["($lb_backend =  )".to_owned()].into_iter().chain(wanted).collect();
+        let wanted: Vec<String> =
+            ["($lb_backend =  )".to_owned()].into_iter().chain(wanted).collect();
         let found = all.iter().filter(|d| d.name() == "if").map(|d| d.words[1..].join(" "));
         same("detours", &found.collect(), &wanted)?;
         let to = all.iter().find(|d| d.name() == "error_page").map(|d| d.words[3].clone());
