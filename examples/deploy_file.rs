@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
@@ -20,7 +21,11 @@ struct Arguments {
     file: PathBuf,
 }
 
-fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+fn main() -> ExitCode {
+    lb_examples::ended(begin())
+}
+
+fn begin() -> Result<(), Box<dyn Error + Send + Sync>> {
     if lb_examples::served()? {
         return Ok(());
     }

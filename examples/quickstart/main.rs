@@ -10,6 +10,7 @@ mod screen;
 
 use std::error::Error;
 use std::num::NonZeroU32;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -43,7 +44,11 @@ struct Arguments {
     json: bool,
 }
 
-fn main() -> Result<(), Failure> {
+fn main() -> ExitCode {
+    lb_examples::ended(begin())
+}
+
+fn begin() -> Result<(), Failure> {
     if lb_examples::served()? {
         return Ok(());
     }

@@ -30,9 +30,10 @@ pub(crate) fn build(engine: &str) -> io::Result<()> {
     if tar.wait()?.success() && import.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&import.stderr).into_owned();
+    let said = String::from_utf8_lossy(&import.stderr);
+    let said = said.trim();
     Err(io::Error::other(format!(
-        "{engine} import {IMAGE}: {said}; is it running, and DOCKER_HOST or CONTAINER_HOST right?"
+        "{engine} import {IMAGE}: {said} (is DOCKER_HOST or CONTAINER_HOST right?)"
     )))
 }
 

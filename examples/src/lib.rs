@@ -5,6 +5,9 @@ mod image;
 mod parts;
 mod stage;
 
+use std::error::Error;
+use std::process::ExitCode;
+
 pub use self::parts::{Balancer, Engine};
 pub use self::stage::{DEMO_HOST, Stage, StageOptions};
 
@@ -20,6 +23,14 @@ pub fn served() -> std::io::Result<bool> {
         demo_app::run(demo_app::Config::from_env()?)?;
     }
     Ok(asked)
+}
+
+/// How a program ends: with its error in words for people, not as `main` shows one that it returns.
+#[allow(clippy::print_stderr, reason = "the last words of a program for people")]
+pub fn ended(result: Result<(), Box<dyn Error + Send + Sync>>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
 /// Log lines on standard error, by `RUST_LOG`; warnings by default.

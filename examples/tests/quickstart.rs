@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use serde_json::Value;
 use support::{example, run, turn, variable};
@@ -33,6 +34,18 @@ async fn whole_job(engine: &str, balancer: &str) {
     let mut arguments = vec!["--json", "--engine", engine, "--balancer", balancer];
     arguments.extend(endpoint.iter().map(String::as_str));
     check(&summary(&arguments), engine);
+}
+
+#[test]
+fn what_goes_wrong_is_said_in_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("app.toml");
+    let text = "name = \"hello\"\nimage = \"demo:1\"\n[ports.web]\ncontainer = 70000\n";
+    std::fs::write(&file, text).unwrap();
+    let output = Command::new(example("deploy_file")).arg(&file).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.starts_with("error: ") && said.contains("container"), "{said}");
 }
 
 #[tokio::test]
