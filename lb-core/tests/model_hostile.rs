@@ -240,6 +240,20 @@ fn numbers_out_of_range_are_refused() {
 }
 
 #[test]
+fn a_number_within_a_text_has_no_sign() {
+    for (pointer, value) in [
+        ("/image", "registry.example.org:+5000/shop:1"),
+        ("/resources/memory", "+64MiB"),
+        ("/rollout/max_surge", "+25%"),
+    ] {
+        let mut app = everything();
+        *app.pointer_mut(pointer).unwrap() = json!(value);
+        let refused = refusal(&app).unwrap_or_else(|| panic!("{pointer} must refuse {value}"));
+        assert!(refused.contains(field(pointer)), "{refused}");
+    }
+}
+
+#[test]
 fn values_for_the_process_are_opaque_but_for_nul_and_length() {
     let app = |pointer: &str, value: &str| {
         let mut app = everything();

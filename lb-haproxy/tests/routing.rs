@@ -22,6 +22,12 @@ async fn a_path_is_routed_as_the_app_will_read_it() {
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn an_answer_asks_nothing_of_the_balancer() {
+    routing::an_answer_asks_nothing_of_the_balancer(Proxy::start).await;
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_path_that_cannot_be_read_is_refused() {
     routing::a_path_that_cannot_be_read_is_refused(Proxy::start).await;
 }

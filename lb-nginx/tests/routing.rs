@@ -28,6 +28,15 @@ async fn a_path_is_routed_as_the_app_will_read_it() {
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn an_answer_asks_nothing_of_the_balancer() {
+    for way in WAYS {
+        routing::an_answer_asks_nothing_of_the_balancer(async |table| serving(table, way).await)
+            .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
 async fn a_path_that_cannot_be_read_is_refused() {
     for way in WAYS {
         routing::a_path_that_cannot_be_read_is_refused(async |table| serving(table, way).await)

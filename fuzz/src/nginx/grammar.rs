@@ -85,6 +85,17 @@ const SETTINGS: &[(&[Place], &str, &[P])] = &[
     (&[Http], "proxy_buffer_size", &[Size]),
     (&[Http], "proxy_buffers", &[Number, Size]),
     (&[Http, Stream], "proxy_socket_keepalive", &[Is("on")]),
+    (
+        &[Http],
+        "proxy_ignore_headers",
+        &[
+            Is("X-Accel-Buffering"),
+            Is("X-Accel-Charset"),
+            Is("X-Accel-Expires"),
+            Is("X-Accel-Limit-Rate"),
+            Is("X-Accel-Redirect"),
+        ],
+    ),
     (&[Http], "proxy_next_upstream", &[Is("error"), Is("timeout")]),
     (&[Http], "proxy_next_upstream_tries", &[Number]),
     (&[Http], "ssl_protocols", &[Is("TLSv1.2"), Is("TLSv1.3")]),

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::names::shown;
+use super::units::whole;
 use crate::error::{Error, Result};
 
 /// A content digest, `sha256:` and 64 hexadecimal digits.
@@ -132,7 +133,7 @@ fn repository_is_valid(repository: &str) -> bool {
 
 fn registry_is_valid(registry: &str) -> bool {
     let (host, port) = registry.split_once(':').unwrap_or((registry, "80"));
-    port.parse::<u16>().is_ok_and(|p| p > 0)
+    whole::<u16>(port).is_some_and(|p| p > 0)
         && host.split('.').all(|part| {
             !part.is_empty()
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')

@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::names::shown;
 use crate::error::{Error, Result};
 
+/// A whole number in digits alone: the standard library takes a sign before them, too.
+pub(super) fn whole<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
 /// CPU time a second, in thousandths of a CPU. Written as a number of CPUs: `0.5`, `2`.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -104,7 +109,7 @@ impl FromStr for ByteSize {
             "GiB" => 1 << 30,
             _ => return Err(fail()),
         };
-        let number: u64 = digits.trim_end_matches(' ').parse().map_err(|_| fail())?;
+        let number: u64 = whole(digits.trim_end_matches(' ')).ok_or_else(fail)?;
         number.checked_mul(unit).map(Self).ok_or_else(fail)
     }
 }
@@ -175,7 +180,7 @@ impl TryFrom<CountText> for Count {
             CountText::Text(text) => text,
         };
         text.strip_suffix('%')
-            .and_then(|p| p.parse().ok())
+            .and_then(whole)
             .and_then(|p| Percent::new(p).ok())
             .map(Self::Share)
             .ok_or_else(|| {

@@ -36,6 +36,8 @@ pub async fn accepting(address: SocketAddr) {
 pub enum Manner {
     /// Answers 200 with the request as the app saw it.
     Echo,
+    /// The same, and asks NGINX to go elsewhere and to be slow.
+    Direct,
     /// Closes the connection without a byte.
     Die,
     /// Answers 101 and sends back whatever comes.
@@ -86,7 +88,12 @@ async fn serve(stream: TcpStream, name: &str, manner: Manner, seen: Arc<Mutex<Ve
             return;
         }
         let length = request.body.len();
-        let head = format!("HTTP/1.1 200 OK\r\nX-App: {name}\r\nContent-Length: {length}\r\n\r\n");
+        let asks = match manner {
+            Manner::Direct => "X-Accel-Redirect: /elsewhere\r\nX-Accel-Limit-Rate: 1\r\n",
+            _ => "",
+        };
+        let head =
+            format!("HTTP/1.1 200 OK\r\nX-App: {name}\r\n{asks}Content-Length: {length}\r\n\r\n");
         let answer = [head.as_bytes(), &request.body].concat();
         if stream.write_all(&answer).await.is_err() {
             return;

@@ -5,7 +5,7 @@ use lb_core::Protocol::Http;
 use lb_core::RoutingTable;
 
 use super::Routes;
-use super::live::{App, Manner::Echo, ask, free_ports, get};
+use super::live::{App, Manner, Manner::Echo, ask, free_ports, get};
 
 /// A table whose backends `NAME.web` each have one echo app; routes are added by the test.
 async fn apps(names: &[&'static str]) -> (Routes, Vec<App>) {
@@ -215,6 +215,16 @@ pub async fn forwarded_headers_say_what_is_and_not_what_a_client_claims<P>(
     assert_eq!(seen.header("forwarded"), None);
     assert_eq!(seen.header("host"), Some("Shop.example.org:81"), "the app sees the host asked for");
     assert_eq!(seen.header("x-request-id"), Some("7"));
+}
+
+pub async fn an_answer_asks_nothing_of_the_balancer<P>(start: impl AsyncFn(&RoutingTable) -> P) {
+    let [port] = free_ports();
+    let app = App::start("shop", Manner::Direct).await;
+    let table = Routes::new().backend("shop.web", Http, &[app.address]);
+    let _balancer = start(&table.route(port, "/", "shop.web").0).await;
+    let answer = ask(port, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert_eq!((answer.status(), answer.app()), (200, Some("shop")));
+    assert_eq!((answer.body.as_slice(), app.seen().len()), (&b"hello"[..], 1));
 }
 
 pub async fn nobody_answers_404_without_a_route_and_503_without_a_server<P>(
