@@ -231,7 +231,7 @@ fn method(backend: &Backend, hashed: Option<usize>) -> String {
 fn server_line(backend: &Backend, server: &Server, host: Option<&HostId>) -> String {
     let (health, fall) = (&backend.health, backend.health.fall);
     // Whole seconds: NGINX cuts the rest.
-    let eject = (health.interval * fall.get()).as_secs_f64().ceil().max(1.0);
+    let eject = (health.interval * fall.get()).as_millis().div_ceil(1000).max(1);
     let mut line = format!(
         "        server {} weight={} max_fails={fall} fail_timeout={eject}s",
         server.address_from(host),
