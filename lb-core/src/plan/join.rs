@@ -5,13 +5,12 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::What;
 use super::hosts::serves_unknown;
 use super::memo::{AppMemo, Spots};
 use super::pass::{AppState, Condition, Fact, HostState, Index, Key, Pass, Seen, Spot};
-use super::{InstanceState, What};
 use crate::ledger::{InstanceLedger, Phase};
 use crate::model::{Assignment, HostId};
-use crate::runtime::Readiness;
 
 impl Key {
     pub(super) const fn of(instance: &InstanceLedger) -> Self {
@@ -131,11 +130,13 @@ fn adopt(pass: &mut Pass<'_>, app: &mut AppState<'_>, strangers: &[Seen<'_>]) {
     let now = pass.now.monotonic;
     let ledger = app.edit();
     for stranger in strangers {
-        let phase = match stranger.instance.state {
-            InstanceState::Exited(_) => Phase::Dead,
-            InstanceState::Running(Readiness::Ready) => Phase::Serving { since: now },
-            InstanceState::Running(_) => Phase::Starting { running: Some(now) },
-            InstanceState::Created => Phase::Starting { running: None },
+        let phase = match stranger.condition {
+            Condition::Exited => Phase::Dead,
+            Condition::Ready => Phase::Serving { since: now },
+            Condition::NotReady | Condition::Unasked => Phase::Starting { running: Some(now) },
+            Condition::Created | Condition::Absent | Condition::Unseen => {
+                Phase::Starting { running: None }
+            }
         };
         let Key { slot, incarnation, revision } = stranger.key;
         let assignment = stranger.instance.assignment.clone();

@@ -2,7 +2,6 @@
 
 use super::super::eventually;
 use super::bed::Bed;
-use super::client::get;
 use super::site::Site;
 use crate::error::ErrorKind;
 
@@ -37,6 +36,6 @@ pub async fn a_balancer_killed_while_it_takes_a_table_serves_the_next(bed: &Bed)
         let applied = async || bed.balancer.apply(&one).await.is_ok();
         eventually("it takes a table again", applied).await;
         assert!(bed.serves(&one).await);
-        assert_eq!(get(bed.at(bed.port), "shop.test", "/").await.unwrap().status, 200);
+        assert_eq!(bed.get("/").await.status, 200);
     }
 }
