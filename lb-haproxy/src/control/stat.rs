@@ -125,7 +125,8 @@ impl Columns {
             true => RowKind::Backend {
                 response_time: match requests {
                     0 => None,
-                    _ => text(self.response_time)?.parse::<f64>().ok().map(|ms| ms / 1000.0),
+                    // Whole milliseconds, empty where the mode has none.
+                    _ => text(self.response_time)?.parse::<u32>().ok().map(|ms| f64::from(ms) / 1000.0),
                 },
             },
             false => RowKind::Server {
@@ -142,7 +143,7 @@ impl Columns {
             open: number(self.open)?,
             queued: number(self.queued)?,
             requests,
-            failures: number(self.errors)? + number(self.cut)?,
+            failures: number(self.errors)?.saturating_add(number(self.cut)?),
         })
     }
 }
@@ -215,6 +216,21 @@ mod tests {
         }
         let odd = TEXT.replace("3,0,,17", "three,0,,17");
         assert!(Stat::parse(&odd).is_err());
+    }
+
+    #[test]
+    fn a_time_that_is_none_is_left_out() {
+        for time in ["", "-200", "NaN", "inf", "1e9", "4294967296"] {
+            let text = TEXT.replace(",12,,,200,", &format!(",{time},,,200,"));
+            let stat = Stat::parse(&text).unwrap();
+            assert_eq!(stat.rows[2].kind, RowKind::Backend { response_time: None }, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn counts_at_the_end_of_their_range_stay_there() {
+        let text = TEXT.replace(",2,,1,,,127", &format!(",{},,1,,,127", u64::MAX));
+        assert_eq!(Stat::parse(&text).unwrap().rows[0].failures, u64::MAX);
     }
 
     proptest::proptest! {
