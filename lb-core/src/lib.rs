@@ -54,6 +54,8 @@ mod runtime;
 mod scale;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(any(feature = "conformance", feature = "sim"))]
+mod staged;
 mod store;
 mod time;
 mod watched;

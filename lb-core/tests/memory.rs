@@ -161,6 +161,20 @@ async fn a_lost_answer_has_done_its_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_failure_lasts_until_it_is_cleared() {
+    let runtime = engine().await;
+    runtime.faults().fail(Op::List, ErrorKind::Unavailable);
+    runtime.faults().fail_next(Op::List, ErrorKind::Timeout);
+    assert_eq!(kind(runtime.list().await), ErrorKind::Timeout);
+    for _ in 0..3 {
+        assert_eq!(kind(runtime.list().await), ErrorKind::Unavailable);
+    }
+    assert!(runtime.usage().await.is_ok(), "another call goes well");
+    runtime.faults().clear();
+    assert!(runtime.list().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn usage_counts_on_the_paused_clock() {
     let runtime = engine().await;
     runtime.run(&spec("c.shop", 16)).await.unwrap();

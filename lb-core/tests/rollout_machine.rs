@@ -38,7 +38,7 @@ impl Model {
     }
 
     fn most(&self) -> u32 {
-        u32::from(self.deployment.count + self.deployment.surge())
+        u32::from(self.deployment.count) + self.deployment.surge()
     }
 }
 

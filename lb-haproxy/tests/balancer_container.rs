@@ -12,7 +12,7 @@ use lb_haproxy::HaproxyBalancer;
 use lb_podman::PodmanRuntime;
 use lb_test_support::client::{Load, Mode, get};
 use lb_test_support::{
-    Apps as Table, Instance, backend_name, eventually, free_port, server_name, variable,
+    Apps as Table, Instance, backend_name, eventually, free_port, processes, server_name, variable,
 };
 
 fn runtime() -> Arc<DockerRuntime> {
@@ -30,18 +30,12 @@ fn balancer(dir: &std::path::Path, runtime: Arc<DockerRuntime>) -> HaproxyBalanc
     HaproxyBalancer::builder(dir).in_container(runtime, image, name()).build().unwrap()
 }
 
-/// Process ids of every HAProxy that serve from this directory, as the host sees them.
-fn masters(dir: &std::path::Path) -> Vec<String> {
-    let wanted = dir.join("haproxy.cfg").display().to_string();
-    let own = |entry: std::fs::DirEntry| {
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).into_owned();
-        (line.contains(&wanted) && line.contains("-W"))
-            .then(|| entry.file_name().to_string_lossy().into_owned())
-    };
-    let mut pids: Vec<_> = std::fs::read_dir("/proc").unwrap().flatten().filter_map(own).collect();
-    pids.sort_by_key(|pid| pid.parse::<u32>().unwrap_or(u32::MAX));
-    pids
+/// Every HAProxy that serves from this directory, as the host sees them, lowest id first.
+fn masters(dir: &std::path::Path) -> Vec<u32> {
+    let mut serving = processes::with(dir.join("haproxy.cfg").to_str().unwrap());
+    serving.retain(|pid| processes::command_line(*pid).contains("-W"));
+    serving.sort_unstable();
+    serving
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +67,7 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
     // A kill: the engine starts it again with the file.
     let before = masters(dir.path());
     let begun = Instant::now();
-    std::process::Command::new("kill").args(["-9", &before[0]]).status().unwrap();
+    processes::signal("-9", &before[..1]);
     eventually("it serves again", async || {
         masters(dir.path()).first() != before.first() && get(port, "/").await.is_ok()
     })

@@ -18,7 +18,9 @@ use lb_core::{
 };
 use lb_haproxy::HaproxyBalancer;
 use lb_test_support::client::{Load, Mode, get};
-use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
+use lb_test_support::{
+    Apps as Table, Instance, backend_name, eventually, free_port, processes, server_name,
+};
 
 /// Writes a line HAProxy refuses in the backends of apps named `bad...`, and fails on those named `worse...`.
 #[derive(Debug, Default)]
@@ -227,10 +229,7 @@ async fn a_killed_haproxy_comes_back_with_all_servers() {
     for victim in [0, 1] {
         let pids = bench.pids();
         let begun = Instant::now();
-        std::process::Command::new("kill")
-            .args(["-9", &pids[victim].to_string()])
-            .status()
-            .unwrap();
+        processes::signal("-9", &[pids[victim]]);
         eventually("another master runs", async || {
             let now = bench.pids();
             now.len() == 2 && now[0] != pids[0] && get(port, "/").await.is_ok()

@@ -24,7 +24,7 @@ use lb_core::{Applied, BalancerInfo, FileName, LoadBalancer, Result, RoutingTabl
 
 pub use self::builder::{HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancerBuilder};
 use self::engine::Engine;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use self::{
     abilities::{Abilities, Built},
     compose::{Composed, Ground},

@@ -8,11 +8,11 @@ mod processes;
 mod sockets;
 mod status;
 
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use self::log::parse as parse_line;
 pub(crate) use self::log::{Logged, Receiver, Target as LogTarget};
 pub(crate) use self::processes::{Processes, orphans};
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub(crate) use self::sockets::parse as parse_connection;
 pub(crate) use self::sockets::{connections, shares_network, shut};
 pub(crate) use self::status::{LuaStatus, Status, StatusSocket};

@@ -1,5 +1,5 @@
-//! Doors for `fuzz/`: compiled under `--cfg fuzzing` only, which cargo-fuzz sets. Not a feature, so that no
-//! user can come to lean on it.
+//! Doors for `fuzz/` and this crate's own properties: compiled for tests and under `--cfg fuzzing`, which
+//! cargo-fuzz sets. Not a feature, so that no user can come to lean on it.
 //!
 //! All but [`files`] take what NGINX, its files or the kernel could say, and panic if what is accepted breaks
 //! what callers lean on.

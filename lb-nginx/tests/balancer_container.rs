@@ -6,14 +6,16 @@ mod common;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{WAYS, kill};
+use common::WAYS;
 use lb_core::{
     Change, ClusterId, ContainerName, ContainerRuntime, ImageRef, LoadBalancer, Membership,
 };
 use lb_docker::DockerRuntime;
 use lb_nginx::{NginxBalancer, NginxBalancerBuilder};
 use lb_test_support::client::{Load, Mode, get};
-use lb_test_support::{Apps, Instance, backend_name, eventually, free_port, server_name, variable};
+use lb_test_support::{
+    Apps, Instance, backend_name, eventually, free_port, processes, server_name, variable,
+};
 
 fn runtime() -> Arc<DockerRuntime> {
     let cluster = ClusterId::new(format!("nctl{}", std::process::id())).unwrap();
@@ -32,14 +34,9 @@ fn builder(dir: &std::path::Path, runtime: Arc<DockerRuntime>) -> NginxBalancerB
 
 /// The master that serves from this directory, as the host sees it.
 fn master(dir: &std::path::Path) -> Option<u32> {
-    let wanted = dir.join("nginx.conf").display().to_string();
-    let own = |entry: std::fs::DirEntry| {
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let line = String::from_utf8_lossy(&line).into_owned();
-        (line.starts_with("nginx: master") && line.contains(&wanted))
-            .then(|| entry.file_name().to_string_lossy().parse().ok())?
-    };
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(own)
+    let mut serving = processes::with(dir.join("nginx.conf").to_str().unwrap());
+    serving.retain(|pid| processes::command_line(*pid).starts_with("nginx: master"));
+    serving.first().copied()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +85,7 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
         // A kill: the engine starts it again with the files.
         let before = master(dir.path()).unwrap();
         let begun = Instant::now();
-        kill("-9", before);
+        processes::signal("-9", &[before]);
         eventually("it serves again", async || {
             master(dir.path()).is_some_and(|now| now != before) && get(port, "/").await.is_ok()
         })

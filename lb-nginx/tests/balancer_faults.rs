@@ -12,14 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Bench, WAYS, kill, loopback, nginx};
+use common::{Bench, WAYS, loopback, nginx};
 use lb_core::{
     Change, ConfigRenderer, Error, ErrorKind, Fragment, LoadBalancer, Membership, RateLimit,
     RenderedConfig, Result, RoutingTable, SetAside,
 };
 use lb_nginx::{NginxBalancer, NginxRenderer};
 use lb_test_support::client::{Load, Mode, get};
-use lb_test_support::{Apps, Instance, backend_name, eventually, free_port, server_name};
+use lb_test_support::{
+    Apps, Instance, backend_name, eventually, free_port, processes, server_name,
+};
 
 const LUA: Membership = Membership::RunTimeHttp;
 
@@ -213,7 +215,7 @@ async fn a_reload_that_does_not_come_up_is_noticed_and_the_files_are_put_back() 
         let a = Instance::http("a").await;
         let good = Apps::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
         bench.apply(&good.0).await;
-        let (file, workers) = (bench.config(), Bench::workers(bench.master().unwrap()));
+        let (file, workers) = (bench.config(), processes::children(bench.master().unwrap()));
         // The check does not mind a port that is taken.
         let holder = TcpListener::bind(("127.0.0.1", taken)).unwrap();
         let load = Load::start(port, "/", 4, &[Mode::KeepAlive, Mode::Close]);
@@ -225,7 +227,7 @@ async fn a_reload_that_does_not_come_up_is_noticed_and_the_files_are_put_back() 
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains(&taken.to_string()), "{error}");
         assert_eq!(bench.config(), file);
-        assert_eq!(Bench::workers(bench.master().unwrap()), workers, "they serve on");
+        assert_eq!(processes::children(bench.master().unwrap()), workers, "they serve on");
         assert_eq!(bench.traffic().await.table, Some(good.0.hash()));
         load.finish().await;
         drop(holder);
@@ -250,12 +252,12 @@ async fn a_killed_nginx_comes_back_with_all_servers() {
         let before = counted().await;
         for victim in ["master", "worker"] {
             let master = bench.master().unwrap();
-            let workers = Bench::workers(master);
+            let workers = processes::children(master);
             let begun = Instant::now();
-            kill("-9", if victim == "master" { master } else { workers[0] });
+            processes::signal("-9", &[if victim == "master" { master } else { workers[0] }]);
             eventually("others run", async || {
                 let Some(now) = bench.master() else { return false };
-                let fresh = Bench::workers(now);
+                let fresh = processes::children(now);
                 (victim == "worker" || now != master)
                     && fresh.len() == 2
                     && fresh != workers
@@ -277,7 +279,7 @@ async fn a_killed_nginx_comes_back_with_all_servers() {
             assert_eq!(shop.servers[&server_name("a")].open, 0);
             assert_eq!(bench.apply(&table.0).await, Change::None);
         }
-        assert_eq!(Bench::workers(bench.master().unwrap()).len(), 2, "no orphan");
+        assert_eq!(processes::children(bench.master().unwrap()).len(), 2, "no orphan");
     }
 }
 
@@ -293,9 +295,7 @@ async fn what_a_killed_worker_had_in_flight_is_forgotten() {
         bench.traffic().await.backends[&backend_name("shop")].servers[&server_name("a")].open
     };
     eventually("all are in flight", async || open().await == 8).await;
-    for worker in Bench::workers(bench.master().unwrap()) {
-        kill("-9", worker);
-    }
+    processes::signal("-9", &processes::children(bench.master().unwrap()));
     for answer in asked {
         assert!(answer.await.unwrap().is_err());
     }

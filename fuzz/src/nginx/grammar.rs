@@ -283,8 +283,11 @@ fn opens(directive: &Directive, place: Place) -> Option<Place> {
         (Server, "if", ["($lb_canonical", "=", "", ")"] | ["($http_host", "!=", "$host)"]) => {
             Some(If)
         }
-        (Server, "if", ["($lb_backend", "=", "", ")"]) => Some(If),
-        (Server, "if", ["($lb_location)" | "($lb_form)" | "($lb_ws)"]) => Some(If),
+        (
+            Server,
+            "if",
+            ["($lb_backend", "=", "", ")"] | ["($lb_location)" | "($lb_form)" | "($lb_ws)"],
+        ) => Some(If),
         (Location, "if", [over]) if over.starts_with("($lb_over_") && over.ends_with(')') => {
             Some(If)
         }

@@ -7,10 +7,12 @@
 
 mod grammar;
 mod table;
+mod tame;
 
 use std::collections::BTreeMap;
 
 pub use self::table::holds;
+pub use self::tame::tame;
 
 /// Most bytes of a word (`NGX_CONF_BUFFER`, which a word and what follows it must fit).
 const MAX_WORD: usize = 4096;
@@ -138,27 +140,23 @@ impl Reader<'_> {
 
     fn word(&mut self) -> Result<String, String> {
         let quote = self.rest.chars().next().filter(|c| "\"'".contains(*c));
-        let word = match quote {
-            Some(quote) => {
-                self.advance(1);
-                let end = self.rest.find([quote, '\n']).ok_or("an open quote")?;
-                let word = self.rest[..end].to_owned();
-                self.advance(end);
-                if !self.takes(&quote.to_string()) || !self.rest.starts_with([' ', ';', ')', '\n'])
-                {
-                    return Err("a quote that is not the end of a word".into());
-                }
-                word
+        let word = if let Some(quote) = quote {
+            self.advance(1);
+            let end = self.rest.find([quote, '\n']).ok_or("an open quote")?;
+            let word = self.rest[..end].to_owned();
+            self.advance(end);
+            if !self.takes(&quote.to_string()) || !self.rest.starts_with([' ', ';', ')', '\n']) {
+                return Err("a quote that is not the end of a word".into());
             }
-            None => {
-                let end = self.rest.find([' ', ';', '\n', '{']).unwrap_or(self.rest.len());
-                let word = self.rest[..end].to_owned();
-                self.advance(end);
-                if word.is_empty() || word.contains(['"', '\'', '}', '#']) {
-                    return Err(format!("a word that would have to be quoted: {word:?}"));
-                }
-                word
+            word
+        } else {
+            let end = self.rest.find([' ', ';', '\n', '{']).unwrap_or(self.rest.len());
+            let word = self.rest[..end].to_owned();
+            self.advance(end);
+            if word.is_empty() || word.contains(['"', '\'', '}', '#']) {
+                return Err(format!("a word that would have to be quoted: {word:?}"));
             }
+            word
         };
         check_bytes(&word).map(|()| word)
     }
@@ -180,7 +178,7 @@ fn check_bytes(word: &str) -> Result<(), String> {
     let escaped = body.split('\\').skip(1).find(|rest| {
         // The status server's answer has lines.
         let plain = |c: char| c.is_ascii_digit() || ".|?".contains(c);
-        !rest.starts_with(plain) && !(rest.starts_with('n') && word.starts_with("mark "))
+        !(rest.starts_with(plain) || rest.starts_with('n') && word.starts_with("mark "))
     });
     match (odd, escaped) {
         (Some(odd), _) => Err(format!("holds {odd:#x}: {word:?}")),

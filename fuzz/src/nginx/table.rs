@@ -91,7 +91,7 @@ impl<'a> Config<'a> {
             let Listener::Http { routes, certificates } = listener else { continue };
             let servers = by_address.remove(format!("0.0.0.0:{port}").as_str()).unwrap_or_default();
             same(&format!("servers of {port}"), &servers.len(), &certificates.len().max(1))?;
-            self.servers(*port, &servers, certificates).map_err(|e| format!("{port}: {e}"))?;
+            Self::servers(*port, &servers, certificates).map_err(|e| format!("{port}: {e}"))?;
             // Where no route has a path, paths are passed on as they came.
             let paths = routes.iter().any(|route| !route.path.is_root());
             for server in &servers {
@@ -106,7 +106,6 @@ impl<'a> Config<'a> {
 
     /// The servers of one port differ in their certificates only, and the first owns the socket.
     fn servers(
-        &self,
         port: u16,
         servers: &[&Directive],
         certificates: &BTreeMap<BackendName, CertificatePem>,
@@ -331,7 +330,8 @@ impl<'a> Config<'a> {
             ["($lb_backend =  )".to_owned()].into_iter().chain(wanted).collect();
         let found = all.iter().filter(|d| d.name() == "if").map(|d| d.words[1..].join(" "));
         same("detours", &found.collect(), &wanted)?;
-        let to = all.iter().find(|d| d.name() == "error_page").map(|d| d.words[3].clone());
+        let to =
+            all.iter().find(|d| d.name() == "error_page").and_then(|d| d.words.get(3).cloned());
         same("where to", &to, &Some(format!("@lb{}", detours.concat())))
     }
 

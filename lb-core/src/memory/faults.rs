@@ -45,6 +45,7 @@ pub struct Faults(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     failures: BTreeMap<Op, VecDeque<Failure>>,
+    lasting: BTreeMap<Op, ErrorKind>,
     delays: BTreeMap<Op, Duration>,
     once: BTreeMap<Op, VecDeque<Duration>>,
     calls: BTreeMap<Op, u64>,
@@ -60,6 +61,11 @@ impl Faults {
     /// The next such call fails and does nothing. Repeated, so many calls fail in turn.
     pub fn fail_next(&self, op: Op, kind: ErrorKind) {
         lock(&self.0).failures.entry(op).or_default().push_back(Failure::Before(kind));
+    }
+
+    /// Each such call fails and does nothing from now on, once those asked for one by one have failed.
+    pub fn fail(&self, op: Op, kind: ErrorKind) {
+        lock(&self.0).lasting.insert(op, kind);
     }
 
     /// The next such call does its work and then fails with `Timeout`: the answer was lost.
@@ -82,6 +88,7 @@ impl Faults {
     pub fn clear(&self) {
         let mut state = lock(&self.0);
         state.failures.clear();
+        state.lasting.clear();
         state.delays.clear();
         state.once.clear();
     }
@@ -126,7 +133,8 @@ impl Faults {
     fn begin(&self, op: Op) -> (Option<Duration>, Option<Failure>) {
         let mut state = lock(&self.0);
         *state.calls.entry(op).or_default() += 1;
-        let failure = state.failures.get_mut(&op).and_then(VecDeque::pop_front);
+        let next = state.failures.get_mut(&op).and_then(VecDeque::pop_front);
+        let failure = next.or_else(|| state.lasting.get(&op).copied().map(Failure::Before));
         let once = state.once.get_mut(&op).and_then(VecDeque::pop_front);
         (once.or_else(|| state.delays.get(&op).copied()), failure)
     }

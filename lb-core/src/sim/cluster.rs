@@ -133,14 +133,16 @@ impl Cluster {
     }
 
     pub(super) async fn deploy(&mut self, deployment: Deployment) {
-        let Deployment { app, version, count, behaviour, .. } = &deployment;
+        let Deployment { app, staged, behaviour } = &deployment;
         let (name, image, behaviour) = (app.name.clone(), app.image.clone(), *behaviour);
         let text = format!(
-            "deploy version {version} ({behaviour:?}) of {count}, surge {:?}, unavailable {}, drain {:?}{}",
+            "deploy version {} ({behaviour:?}) of {}, surge {:?}, unavailable {}, drain {:?}{}",
+            staged.version,
+            staged.count,
             app.rollout.max_surge,
-            deployment.unavailable,
-            deployment.drain,
-            if deployment.everywhere { ", everywhere" } else { "" }
+            staged.unavailable,
+            staged.drain,
+            if staged.everywhere { ", everywhere" } else { "" }
         );
         self.say(&name, text);
         self.behaviours.insert(image.to_string(), (image.clone(), behaviour));
@@ -148,7 +150,7 @@ impl Cluster {
             host.engine.behave_as(&image, behaviour);
         }
         valid(self.apps.put(app).await);
-        let drain = (self.now(), deployment.drain);
+        let drain = (self.now(), staged.drain);
         self.drains.entry(name.clone()).or_default().push(drain);
         self.wanted.insert(name, deployment);
     }
@@ -233,7 +235,7 @@ impl Cluster {
         let faults = self.ledger.faults();
         match delay {
             Some(delay) => faults.delay(Op::Save, delay),
-            None => (0..1000).for_each(|_| faults.fail_next(Op::Save, ErrorKind::Unavailable)),
+            None => faults.fail(Op::Save, ErrorKind::Unavailable),
         }
     }
 

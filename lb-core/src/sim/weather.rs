@@ -159,9 +159,7 @@ impl Weather {
         cluster.say("platform", format!("{what:?}"));
         match what {
             RegistryFails => {
-                for _ in 0..1000 {
-                    cluster.registry.faults().fail_next(Op::Announce, ErrorKind::Unavailable);
-                }
+                cluster.registry.faults().fail(Op::Announce, ErrorKind::Unavailable);
                 cluster.registry.fail(ErrorKind::Unavailable);
                 self.fails(Part::Registry, until);
                 let felt = until + Duration::from_secs(75);

@@ -1,5 +1,7 @@
 //! `show proc` on the master's socket.
 
+use std::num::NonZeroU32;
+
 use crate::error::Failure;
 
 /// The processes of one HAProxy.
@@ -31,7 +33,9 @@ impl Processes {
             }
             let mut fields = line.split_whitespace();
             let (pid, kind, reloads) = (fields.next(), fields.next(), fields.next());
-            let pid: u32 = pid.and_then(|p| p.parse().ok()).ok_or_else(wrong)?;
+            // Not 0: to a signal, that is the sender's own group.
+            let pid: NonZeroU32 = pid.and_then(|p| p.parse().ok()).ok_or_else(wrong)?;
+            let pid = pid.get();
             match (kind, section) {
                 (Some("master"), _) => {
                     processes.master = pid;
@@ -86,7 +90,8 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "Permission denied\n", "# workers\nx worker 0\n", "12 master 0\n"] {
+        let zero = OLD.replace("1240", "0");
+        for text in ["", "Permission denied\n", "# workers\nx worker 0\n", "12 master 0\n", &zero] {
             assert!(Processes::parse(text).is_err(), "{text:?}");
         }
     }

@@ -126,7 +126,10 @@ impl Columns {
                 response_time: match requests {
                     0 => None,
                     // Whole milliseconds, empty where the mode has none.
-                    _ => text(self.response_time)?.parse::<u32>().ok().map(|ms| f64::from(ms) / 1000.0),
+                    _ => text(self.response_time)?
+                        .parse::<u32>()
+                        .ok()
+                        .map(|ms| f64::from(ms) / 1000.0),
                 },
             },
             false => RowKind::Server {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use lb_core::{Change, LoadBalancer, RoutingTable, Traffic};
 use lb_haproxy::HaproxyBalancer;
+use lb_test_support::processes;
 use tempfile::TempDir;
 
 use self::renderer::PlainRenderer;
@@ -89,9 +90,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        for pid in self.pids() {
-            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
-        }
+        processes::signal("-9", &self.pids());
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lb_core::{Change, ConfigRenderer, LoadBalancer, Membership, RoutingTable, Traffic};
 use lb_nginx::{NginxBalancer, NginxBalancerBuilder, NginxRenderer};
+use lb_test_support::processes;
 use tempfile::TempDir;
 
 /// The ways servers change that NGINX 1.22 with the Lua module has.
@@ -73,33 +74,18 @@ impl Bench {
     pub fn master(&self) -> Option<u32> {
         let text = std::fs::read_to_string(self.dir.path().join("nginx.pid")).ok()?;
         let pid = text.trim().parse().ok()?;
-        title(pid).starts_with("nginx: master").then_some(pid)
+        processes::command_line(pid).starts_with("nginx: master").then_some(pid)
     }
-
-    /// The workers of a master.
-    pub fn workers(master: u32) -> Vec<u32> {
-        let children = std::fs::read_to_string(format!("/proc/{master}/task/{master}/children"));
-        children.unwrap_or_default().split(' ').filter_map(|pid| pid.parse().ok()).collect()
-    }
-}
-
-fn title(pid: u32) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
         if let Some(master) = self.master() {
-            for pid in Self::workers(master).into_iter().chain([master]) {
-                kill("-9", pid);
-            }
+            let mut doomed = processes::children(master);
+            doomed.push(master);
+            processes::signal("-9", &doomed);
         }
     }
-}
-
-pub fn kill(signal: &str, pid: u32) {
-    std::process::Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
 }
 
 /// Everything on loopback only.

@@ -5,19 +5,22 @@
 //! and container engines.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
-//! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer.
+//! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer,
+//! [`golden`] tables whose configurations are kept.
 //! [`engine`] runs tests on a real container engine, [`images`] holds cases for its images, [`fake_engine`] is one that
 //! fails as asked.
-//! [`Loopback`] brings a balancer to the suite of its contract.
+//! [`processes`] finds and ends what runs. [`Loopback`] brings a balancer to the suite of its contract.
 
 mod apps;
 mod balancers;
 pub mod client;
 pub mod engine;
 pub mod fake_engine;
+pub mod golden;
 pub mod images;
 mod instance;
 pub mod live;
+pub mod processes;
 mod routes;
 pub mod routing;
 pub mod tls;

@@ -3,7 +3,6 @@
 //! A history names no host or container: an [`Index`] picks among those there are when it happens, so that
 //! a history means something to any cluster and stays whole while it shrinks.
 
-use std::num::NonZeroU16;
 use std::time::Duration;
 
 use proptest::collection::{SizeRange, vec};
@@ -13,9 +12,8 @@ use proptest::strategy::SBoxedStrategy;
 
 use super::fault::{FaultSchedule, fault_schedule};
 use crate::error::valid;
-use crate::model::{
-    App, AppName, AppSpec, Count, DomainName, Exposure, ImageRef, Port, PortName, Replicas,
-};
+use crate::model::{App, AppName};
+use crate::staged::{self, Staged};
 
 /// Apps of a history are numbered below this.
 pub const APPS: u8 = 3;
@@ -76,7 +74,7 @@ pub struct Deployment {
 
 impl Deployment {
     /// A new instance that is not ready within this fails its rollout.
-    pub const READY_WITHIN: Duration = Duration::from_secs(20);
+    pub const READY_WITHIN: Duration = staged::READY_WITHIN;
     /// Longest drain.
     pub const DRAIN: Duration = Duration::from_secs(5);
 
@@ -86,32 +84,23 @@ impl Deployment {
     }
 
     /// `max_surge` as the app has it.
-    pub fn surge(&self) -> u8 {
-        self.surge.max(u8::from(self.unavailable == 0))
+    pub fn surge(&self) -> u32 {
+        staged::surge(self.surge.into(), self.unavailable.into())
     }
 
     /// The app it stands for.
     pub fn app(&self) -> App {
-        let name = Self::name_of(self.app);
-        let image = ImageRef::new(format!("registry.example.org/app:{}", self.version));
-        let mut spec = AppSpec::new(name.clone(), valid(image));
-        let host = valid(DomainName::new(format!("{name}.example.org")));
-        let inside = |port| NonZeroU16::MIN.saturating_add(port - 1);
-        let web =
-            Port { outside: Some(inside(80)), hosts: [host].into(), ..Port::http(inside(8080)) };
-        let outside = Some(inside(9000 + u16::from(self.app)));
-        let raw = Port { outside, ..Port::tcp(inside(9000)) };
-        let port_name = |text| valid(PortName::new(text));
-        spec.ports = [(port_name("web"), web), (port_name("raw"), raw)].into();
-        spec.replicas = Replicas::fixed(self.count.into());
-        spec.stop.drain = Self::DRAIN;
-        spec.rollout.max_surge = Count::Exactly(self.surge().into());
-        spec.rollout.max_unavailable = Count::Exactly(self.unavailable.into());
-        spec.rollout.ready_within = Self::READY_WITHIN;
-        if self.everywhere {
-            spec.placement.exposure = Exposure::EveryHost;
-        }
-        valid(App::new(spec))
+        let staged = Staged {
+            name: Self::name_of(self.app),
+            version: self.version.into(),
+            number: self.app,
+            count: self.count.into(),
+            surge: self.surge.into(),
+            unavailable: self.unavailable.into(),
+            drain: Self::DRAIN,
+            everywhere: self.everywhere,
+        };
+        staged.app()
     }
 }
 

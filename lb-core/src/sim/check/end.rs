@@ -30,21 +30,21 @@ fn app(truth: &Truth, status: &Status, name: &AppName, wanted: &Deployment) -> O
     }
     let all: Vec<_> = truth.living().filter(|(.., life)| life.app == *name).collect();
     let ready = all.iter().filter(|(.., life)| life.state == State::Ready).count();
-    if (all.len(), ready) != (wanted.count as usize, wanted.count as usize) {
+    if (all.len(), ready) != (wanted.staged.count as usize, wanted.staged.count as usize) {
         let text = format!(
             "{name} has {} containers, {ready} of them ready, and {} were asked for",
             all.len(),
-            wanted.count
+            wanted.staged.count
         );
         return Some(text);
     }
     let tags: BTreeSet<&str> = all.iter().map(|(.., life)| life.tag.as_str()).collect();
     let right = match shown.failed {
         Some(_) => tags.len() <= 1,
-        None => tags.iter().all(|tag| *tag == wanted.version.to_string()),
+        None => tags.iter().all(|tag| *tag == wanted.staged.version.to_string()),
     };
     if !right {
-        return Some(format!("{name} runs {tags:?}, and {} was asked for", wanted.version));
+        return Some(format!("{name} runs {tags:?}, and {} was asked for", wanted.staged.version));
     }
     let servers: BTreeSet<&str> = all.iter().map(|(_, name, _)| *name).collect();
     truth.hosts.iter().find_map(|(id, host)| {
@@ -67,10 +67,10 @@ fn leads_rightly(
         backend.iter().flat_map(|b| b.servers.keys()).map(ServerName::as_str).collect();
     let mut states = backend.iter().flat_map(|b| b.servers.values()).map(|s| s.state);
     let active = states.all(|state| state == ServerState::Active);
-    match wanted.everywhere || runs {
+    match wanted.staged.everywhere || runs {
         true => led == *servers && active,
         // Without instances its listeners stay where they were, and answer 503.
-        false => backend.is_none() || (wanted.count == 0 && led.is_empty()),
+        false => backend.is_none() || (wanted.staged.count == 0 && led.is_empty()),
     }
 }
 
@@ -89,7 +89,7 @@ fn orphans(truth: &Truth, cluster: &Cluster) -> Option<String> {
 
 /// A host that neither runs nor serves anything has no balancer and no network.
 fn leftovers(truth: &Truth, cluster: &Cluster) -> Option<String> {
-    let stays = |d: &Deployment| d.everywhere || d.count == 0;
+    let stays = |d: &Deployment| d.staged.everywhere || d.staged.count == 0;
     if cluster.wanted.values().any(stays) {
         return None;
     }

@@ -62,7 +62,7 @@ impl Watch {
         Self {
             app: deployment.app.clone(),
             armed: BTreeMap::new(),
-            slack: deployment.unavailable,
+            slack: deployment.staged.unavailable,
             strengths: BTreeMap::new(),
             all: 0,
             involved: BTreeSet::new(),
@@ -76,8 +76,8 @@ impl Watch {
         let other = !Arc::ptr_eq(&self.app, &deployment.app);
         if other {
             self.app = deployment.app.clone();
-            self.armed.values_mut().for_each(|armed| *armed = deployment.count.min(*armed));
-            self.slack = self.slack.max(deployment.unavailable);
+            self.armed.values_mut().for_each(|armed| *armed = deployment.staged.count.min(*armed));
+            self.slack = self.slack.max(deployment.staged.unavailable);
         }
         other
     }
@@ -113,11 +113,12 @@ impl Watch {
         if self.excused {
             return;
         }
-        let Deployment { app, count, unavailable, .. } = deployment;
+        let Deployment { app, staged, .. } = deployment;
+        let count = &staged.count;
         let led_to = self.strengths.iter().filter(|(_, s)| **s >= *count);
         self.armed.extend(led_to.map(|(host, _)| (host.clone(), *count)));
         if self.all == *count && self.strengths.values().all(|s| s >= count) {
-            self.slack = *unavailable;
+            self.slack = staged.unavailable;
         }
         // A host may stop leading to the app, as long as another one leads to it.
         if !self.strengths.is_empty() {
