@@ -70,9 +70,7 @@ fn used(renderer: &impl ConfigRenderer, table: &RoutingTable, keyword: &str) {
                 assert!(text.ends_with('\n') || text.is_empty(), "a line without an end");
                 assert!(text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t'));
                 if let Some(name) = backend.as_ref().filter(|name| begun.last() != Some(name)) {
-                    let lines = text.lines().map(str::trim_start).filter(|l| !l.starts_with('#'));
-                    let words: Vec<_> = lines.flat_map(str::split_whitespace).take(2).collect();
-                    assert_eq!(words, [keyword, name.as_str()], "{text}");
+                    assert_eq!(first_words(text), [keyword, name.as_str()], "{text}");
                     begun.push(name);
                 }
             }
@@ -85,4 +83,15 @@ fn used(renderer: &impl ConfigRenderer, table: &RoutingTable, keyword: &str) {
     };
     let all: Vec<_> = table.backends.keys().collect();
     assert_eq!((of(&begun), of(&places)), (of(&all), of(&all)));
+}
+
+/// The first two words behind comments; quotes and the brace that opens a block are of no word.
+fn first_words(text: &str) -> Vec<&str> {
+    let ends = |c: char| c.is_whitespace() || "\"'{".contains(c);
+    let words = text.lines().flat_map(|line| {
+        let comment = line.split_whitespace().find(|word| word.starts_with('#'));
+        let end = comment.and_then(|comment| line.find(comment)).unwrap_or(line.len());
+        line[..end].split(ends).filter(|word| !word.is_empty())
+    });
+    words.take(2).collect()
 }

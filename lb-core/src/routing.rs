@@ -285,8 +285,10 @@ impl fmt::Display for TableHash {
 impl FromStr for TableHash {
     type Err = Error;
     fn from_str(s: &str) -> Result<Self> {
+        // The standard library takes a sign before them, too.
+        let digits = s.len() == 32 && s.bytes().all(|b| b.is_ascii_hexdigit());
         match u128::from_str_radix(s, 16) {
-            Ok(n) if s.len() == 32 => Ok(Self(n)),
+            Ok(n) if digits => Ok(Self(n)),
             _ => Err(Error::invalid(
                 crate::model::shown("table hash", s),
                 "must be 32 hexadecimal digits",

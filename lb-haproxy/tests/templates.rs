@@ -169,9 +169,11 @@ fn output_stays_within_its_section() {
     refused(with_line("    # {{#with \"\u{e9}\"}}{{this}}{{/with}}"), "printable ASCII");
     refused(with_line("    # {{#with \"a\\nglobal\"}}{{this}}{{/with}}"), "another section");
     refused(with_line("    # a\rglobal"), "control characters");
+    refused(with_line("    # {{#with \"\\u0003\"}}{{this}}{{/with}}"), "a control character");
     refused(with_line("    # \0"), "control characters");
     refused(with_line(&format!("# {}", "x".repeat(2000))), "at most 2000 bytes");
     refused(format!("retries 3\n{MINIMAL}"), "inside the section");
+    refused(format!("\"# a quoted word is no comment\"\n{MINIMAL}"), "inside the section");
     refused("backend other from lb_http\n{{servers}}\n", "another section");
     refused("", "one section");
 }
@@ -184,7 +186,6 @@ fn servers_stand_once_at_the_end() {
         format!("{head}{{{{servers}}}}\n{{{{servers}}}}\n"),
         format!("{head}{{{{servers}}}}\n    balance roundrobin\n"),
         format!("{head}    balance {{{{servers}}}}\n"),
-        format!("{head}# {{{{#with \"\\u0003\"}}}}{{{{this}}}}{{{{/with}}}}\n{{{{servers}}}}\n"),
         "backend {{name}} {{servers}}\n".to_owned(),
     ] {
         refused(wrong, "{{servers}} once");

@@ -2,6 +2,7 @@
 
 use handlebars::template::{DecoratorTemplate, HelperTemplate, Parameter, TemplateElement};
 use handlebars::{Path, Template};
+use serde_json::Value as Json;
 
 use super::{LOOP_STEPS, MAX_TEMPLATE_DEPTH, MAX_TEMPLATE_STEPS, TemplateError};
 
@@ -81,7 +82,8 @@ impl Walk<'_> {
         let text = match name {
             Parameter::Name(text) => text,
             Parameter::Path(path) if called => raw(path),
-            Parameter::Path(_) | Parameter::Literal(_) => return Ok(None),
+            Parameter::Path(_) => return Ok(None),
+            Parameter::Literal(value) => return plain(value).map(|()| None),
             Parameter::Subexpression(_) => return self.parameter(name, depth).map(|()| None),
             other => return Err(unknown(other)),
         };
@@ -89,13 +91,13 @@ impl Walk<'_> {
             LOOP => Ok(Some(LOOP)),
             known if HELPERS.contains(&known) => Ok(Some(known)),
             _ if !called => Ok(None),
-            other => Err(TemplateError::NotAllowed(format!("the helper {other:?}"))),
+            other => Err(not_allowed("helper", other)),
         }
     }
 
     fn parameter(&mut self, parameter: &Parameter, depth: usize) -> Result<(), TemplateError> {
         match parameter {
-            Parameter::Literal(_) => {}
+            Parameter::Literal(value) => plain(value)?,
             Parameter::Name(text) => self.looks_at(text),
             Parameter::Path(path) => self.looks_at(raw(path)),
             Parameter::Subexpression(inner) if depth < MAX_TEMPLATE_DEPTH => {
@@ -129,10 +131,57 @@ fn refused(what: &str, decorator: &DecoratorTemplate) -> TemplateError {
         Parameter::Path(path) => raw(path),
         _ => "",
     };
+    not_allowed(what, name)
+}
+
+fn not_allowed(what: &str, name: &str) -> TemplateError {
     TemplateError::NotAllowed(format!("the {what} {:?}", name.chars().take(64).collect::<String>()))
+}
+
+/// Texts a template holds can be written by escapes, past the check of its own characters.
+fn plain(literal: &Json) -> Result<(), TemplateError> {
+    match literal {
+        Json::String(text) if text.chars().any(|c| c.is_control() && !"\n\t".contains(c)) => {
+            Err(TemplateError::NotAllowed("a text with a control character".to_owned()))
+        }
+        Json::Array(all) => all.iter().try_for_each(plain),
+        Json::Object(all) => all.values().try_for_each(plain),
+        _ => Ok(()),
+    }
 }
 
 /// For kinds of elements that a later handlebars may add.
 fn unknown(element: &impl std::fmt::Debug) -> TemplateError {
     TemplateError::NotAllowed(format!("{element:?}").chars().take(64).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Bounded, TemplateError};
+
+    fn refusal(text: &str) -> String {
+        match Bounded::new(text, &[]) {
+            Err(error @ TemplateError::NotAllowed(_)) => error.to_string(),
+            other => panic!("{text:?}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_control_character_cannot_be_written_as_an_escape() {
+        for text in [
+            r#"{{#with "\u0001"}}{{this}}{{/with}}"#,
+            r#"{{#each ["a", "\u0002"]}}{{this}}{{/each}}"#,
+            r#"{{#if (eq name "\u001b")}}{{/if}}"#,
+        ] {
+            assert!(refusal(text).contains("a text with a control character"), "{text}");
+        }
+        let plain = Bounded::new(r#"{{#with "a\tb\n"}}{{this}}{{/with}}"#, &[]);
+        assert!(plain.is_ok(), "line ends and tabs may stand in it");
+    }
+
+    #[test]
+    fn a_name_is_shown_as_far_as_it_helps() {
+        let helper = format!("{{{{{} x}}}}", "a".repeat(4_000));
+        assert!(refusal(&helper).len() < 200);
+    }
 }

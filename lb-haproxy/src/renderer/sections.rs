@@ -71,7 +71,7 @@ fn section_lines(text: &str, own: impl Fn(&[&str; 2]) -> bool) -> Result<usize, 
                 return Err(wrong("must not begin another section"));
             }
             opened += 1;
-        } else if opened == 0 && !keyword.starts_with('#') {
+        } else if opened == 0 && !first.starts_with('#') {
             return Err(wrong("must stand inside the section"));
         }
         if SERVERS.contains(&keyword.as_str()) || keyword.starts_with('.') {
