@@ -311,6 +311,8 @@ fn fields_are_checked_against_each_other() {
         ("/scaling/schedule/0/until", json!("08:00:00"), "from and until must differ"),
         ("/scaling/cpu", json!(0), "cpu and memory must be 1 to 100"),
         ("/rollout/canary/weight", json!(0), "rollout.canary.weight: must be 1 to 99"),
+        ("/rollout/ready_within", json!("18446744073709551615s"), "must be at most 24h"),
+        ("/scaling/scale_in_after", json!("25h"), "scaling.scale_in_after: must be at most 24h"),
         ("/rollout", json!({"max_surge": 0}), "must not both be 0"),
         ("/resources/memory", json!("1MiB"), "resources.memory: must be at least 6MiB"),
         ("/resources", json!({}), "scaling.memory: needs resources.memory"),

@@ -229,7 +229,7 @@ pub struct Scaling {
     /// Most instances added or removed in one decision. Default: no bound but min and max.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub largest_step: Option<NonZeroU32>,
-    /// How long a lower count must have been enough before it is taken. Default 5 min.
+    /// How long a lower count must have been enough before it is taken, at most 24 h. Default 5 min.
     #[serde(with = "friendly::optional", skip_serializing_if = "Option::is_none")]
     pub scale_in_after: Option<Duration>,
 }
@@ -278,7 +278,8 @@ pub struct Rollout {
     pub max_surge: Count,
     /// Instances below the wanted count meanwhile. Default 0.
     pub max_unavailable: Count,
-    /// Time a new instance has to become ready; if it does not, the rollout stops and goes back. Default 60 s.
+    /// Time a new instance has to become ready, at most 24 h; if it does not, the rollout stops and goes back.
+    /// Default 60 s.
     #[serde(with = "friendly::required")]
     pub ready_within: Duration,
     /// Stops the rollout at a few instances of the new revision until the app is deployed without it.
@@ -453,6 +454,9 @@ impl AppSpec {
             return Err(Error::invalid("stop", "grace must be at most 1h and drain at most 24h"));
         }
         let rollout = &self.rollout;
+        if rollout.ready_within > Duration::from_secs(24 * 3600) {
+            return Err(Error::invalid("rollout.ready_within", "must be at most 24h"));
+        }
         if rollout.max_surge.of_rounded_up(100) == 0
             && rollout.max_unavailable.of_rounded_up(100) == 0
         {
@@ -575,6 +579,9 @@ impl AppSpec {
         }
         if [scaling.cpu, scaling.memory].iter().flatten().any(|p| p.get() == 0) {
             return Err(Error::invalid("scaling", "cpu and memory must be 1 to 100"));
+        }
+        if scaling.scale_in_after.is_some_and(|after| after > Duration::from_secs(24 * 3600)) {
+            return Err(Error::invalid("scaling.scale_in_after", "must be at most 24h"));
         }
         if scaling.schedule.len() > MAX_ENTRIES {
             let rule = format!("must be at most {MAX_ENTRIES} entries");
