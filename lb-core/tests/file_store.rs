@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use lb_core::*;
@@ -41,6 +42,24 @@ fn edit(path: &Path, change: impl FnOnce(String) -> String) {
     let edited = change(text.clone());
     assert_ne!(text, edited, "the edit changes something");
     fs::write(path, edited).unwrap();
+}
+
+#[tokio::test]
+async fn what_another_process_puts_is_heard() {
+    let directory = tempfile::tempdir().unwrap();
+    let [ours, theirs] = [directory.path(); 2].map(FileAppStore::open);
+    let (ours, theirs) = (ours.await.unwrap(), theirs.await.unwrap());
+    let mut watch = ours.watch();
+    assert!(watch.next().await.unwrap().unwrap().is_empty());
+    for (change, count) in [("a", 1), ("b", 2)] {
+        theirs.put(&app(change)).await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+        assert_eq!(heard.unwrap().unwrap().unwrap().len(), count);
+    }
+    theirs.remove(&app("a").name).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
+    assert_eq!(heard.unwrap().unwrap().unwrap().len(), 1);
+    assert_eq!(names(&ours).await, ["b"], "who watches next is told the same");
 }
 
 #[tokio::test]

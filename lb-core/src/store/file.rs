@@ -10,7 +10,7 @@ use futures_util::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::snapshot::{Fallback, Snapshot, io_error, open_lock};
+use super::snapshot::{Fallback, Mark, Snapshot, io_error, open_lock};
 use super::{
     AppSet, AppStore, Latest, Leadership, LedgerStore, Standing, Term, fenced, refuse_clashes,
 };
@@ -32,12 +32,14 @@ const LOOK_AGAIN_MOST: Duration = Duration::from_secs(30);
 /// An [`AppStore`] in `apps.json` of a directory.
 ///
 /// The file holds secrets and is readable by its owner only. A damaged file gives way to
-/// `apps.previous.json`. Other processes may put apps too; their changes are heard with the next change
-/// made here.
+/// `apps.previous.json`. Other processes may put apps too: whoever watches hears of it within a second.
 #[derive(Debug)]
-pub struct FileAppStore {
-    file: Arc<Snapshot<AppSet>>,
-    apps: Arc<Latest<Arc<AppSet>>>,
+pub struct FileAppStore(Arc<AppFile>);
+
+#[derive(Debug)]
+struct AppFile {
+    file: Snapshot<AppSet>,
+    apps: Latest<Arc<AppSet>>,
     /// Changes are told in the order they are made.
     turns: Turns,
 }
@@ -49,12 +51,12 @@ impl FileAppStore {
     /// `Corrupt` when neither the file nor the one before can be read; `Unsupported` when its schema is
     /// newer; `Unavailable` for an error of the file system.
     pub async fn open(directory: impl Into<PathBuf>) -> Result<Self> {
-        let file =
-            Arc::new(Snapshot::new(directory.into(), "apps", APPS_SCHEMA, Fallback::Previous));
-        let reader = file.clone();
-        let apps = blocking("open", move || reader.read()).await?.unwrap_or_default();
-        let apps = Arc::new(Latest::new(Ok(Arc::new(apps))));
-        Ok(Self { file, apps, turns: Turns::default() })
+        let file = Snapshot::new(directory.into(), "apps", APPS_SCHEMA, Fallback::Previous);
+        let open = move || {
+            let apps = Latest::new(Ok(Arc::new(file.read()?.unwrap_or_default())));
+            Ok(Self(Arc::new(AppFile { file, apps, turns: Turns::default() })))
+        };
+        blocking("open", open).await
     }
 
     async fn change(
@@ -62,16 +64,31 @@ impl FileAppStore {
         operation: &'static str,
         change: impl FnOnce(&mut AppSet) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let (file, told) = (self.file.clone(), self.apps.clone());
+        let store = self.0.clone();
         let work = move || {
-            let apps = file.update(|old| {
+            let apps = store.file.update(|old| {
                 let mut apps = old.unwrap_or_default();
                 change(&mut apps).map(|()| apps)
             })?;
-            told.tell_news(Arc::new(apps));
+            store.apps.tell_news(Arc::new(apps));
             Ok(())
         };
-        self.turns.take(operation, work).await
+        self.0.turns.take(operation, work).await
+    }
+}
+
+impl AppFile {
+    /// Tells what another process wrote, if the file is not the one it was; the mark it has now.
+    async fn look(self: Arc<Self>, known: Option<Mark>) -> Result<Option<Mark>> {
+        let store = self.clone();
+        let look = move || {
+            let mark = store.file.mark()?;
+            if mark != known {
+                store.apps.tell_news(Arc::new(store.file.read()?.unwrap_or_default()));
+            }
+            Ok(mark)
+        };
+        self.turns.take("watch", look).await
     }
 }
 
@@ -97,7 +114,21 @@ impl AppStore for FileAppStore {
     }
 
     fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>> {
-        self.apps.watch()
+        let watched = (self.0.clone(), self.0.apps.watch(), None);
+        stream::unfold(watched, |(store, mut news, mut mark)| async move {
+            loop {
+                tokio::select! {
+                    apps = news.next() => return Some((apps?, (store, news, mark))),
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+                match store.clone().look(mark).await {
+                    Ok(now) => mark = now,
+                    // What is told stays: another look follows.
+                    Err(error) => tracing::warn!(%error, "apps of other processes are not heard"),
+                }
+            }
+        })
+        .boxed()
     }
 }
 

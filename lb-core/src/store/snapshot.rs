@@ -8,7 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,13 @@ pub(super) enum Fallback {
     Previous,
     /// It is an error: an older value would be wrong.
     Refuse,
+}
+
+/// When a file was written, and how long it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    modified: Option<SystemTime>,
+    length: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +82,16 @@ impl<T: Serialize + DeserializeOwned> Snapshot<T> {
 
     fn path(&self, suffix: &str) -> PathBuf {
         self.directory.join(format!("{}.{suffix}", self.name))
+    }
+
+    /// Tells one writing of the file from another: each is a file of its own.
+    pub(super) fn mark(&self) -> Result<Option<Mark>> {
+        let path = self.path("json");
+        match fs::metadata(&path) {
+            Ok(file) => Ok(Some(Mark { modified: file.modified().ok(), length: file.len() })),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io_error("look at", &path, e)),
+        }
     }
 
     /// The value written last; the one before when that is damaged; `None` when nothing was ever written.
