@@ -125,6 +125,8 @@ struct Shared {
     snapshot: tokio::sync::watch::Sender<Arc<Snapshot>>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// Changes of apps are made one at a time: some read what they change.
+    changes: tokio::sync::Mutex<()>,
 }
 
 /// What a handle asks of the loop.
@@ -149,6 +151,7 @@ impl Orchestrator {
             snapshot: tokio::sync::watch::Sender::new(Arc::new(snapshot)),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            changes: tokio::sync::Mutex::default(),
         });
         let (requests, asked) = mpsc::channel(REQUESTS);
         shared.tasks.spawn(reign::run(shared.clone(), asked));
@@ -165,9 +168,8 @@ impl Orchestrator {
     /// # Errors
     /// `Conflict` naming the owner of a claimed port or route; `Unavailable` if the store fails.
     pub async fn deploy(&self, app: &App) -> Result<()> {
-        let parts = &self.shared().parts;
-        let subject = format!("app \"{}\"", app.name);
-        bounded_store("deploy", &subject, parts.settings.deadlines.store, parts.apps.put(app)).await
+        let put = self.shared().parts.apps.put(app);
+        self.change("deploy", &app.name, put).await
     }
 
     /// Removes an app and, in time, everything made for it. Absent is success.
@@ -175,29 +177,46 @@ impl Orchestrator {
     /// # Errors
     /// `Unavailable` if the store fails.
     pub async fn remove(&self, name: &AppName) -> Result<()> {
-        let parts = &self.shared().parts;
-        let subject = format!("app \"{name}\"");
-        let remove = parts.apps.remove(name);
-        bounded_store("remove", &subject, parts.settings.deadlines.store, remove).await
+        let remove = self.shared().parts.apps.remove(name);
+        self.change("remove", name, remove).await
     }
 
     /// Sets an app's count by hand: stores it with exactly so many replicas. Its scaling rests until it is
-    /// deployed with a range again.
+    /// deployed with a range again. It is read before; that a [`deploy`](Self::deploy) through another
+    /// orchestrator at the same moment is not overwritten, nobody promises.
     ///
     /// # Errors
     /// `NotFound` for an unknown app; as [`deploy`](Self::deploy).
     pub async fn scale(&self, name: &AppName, count: u32) -> Result<()> {
-        let parts = &self.shared().parts;
-        let subject = format!("app \"{name}\"");
-        let read = async {
+        let store = &self.shared().parts.apps;
+        let scale = async {
             let none = || Error::new(ErrorKind::Unavailable, "read", "apps", "the store is silent");
-            parts.apps.watch().next().await.ok_or_else(none)?
+            let apps = store.watch().next().await.ok_or_else(none)??;
+            let absent = || {
+                let subject = format!("app \"{name}\"");
+                Error::new(ErrorKind::NotFound, "scale", subject, "must be deployed first")
+            };
+            let app = apps.get(name).ok_or_else(absent)?;
+            let replicas = Replicas::fixed(count);
+            store.put(&App::new(AppSpec { replicas, ..AppSpec::from(App::clone(app)) })?).await
         };
-        let apps = bounded_store("scale", &subject, parts.settings.deadlines.store, read).await?;
-        let absent = || Error::new(ErrorKind::NotFound, "scale", subject, "must be deployed first");
-        let app = apps.get(name).ok_or_else(absent)?;
-        let replicas = Replicas::fixed(count);
-        self.deploy(&App::new(AppSpec { replicas, ..AppSpec::from(App::clone(app)) })?).await
+        self.change("scale", name, scale).await
+    }
+
+    /// Changes an app in its turn.
+    async fn change(
+        &self,
+        operation: &'static str,
+        name: &AppName,
+        change: impl Future<Output = Result<()>>,
+    ) -> Result<()> {
+        let shared = self.shared();
+        let in_turn = async {
+            let _turn = shared.changes.lock().await;
+            change.await
+        };
+        let deadline = shared.parts.settings.deadlines.store;
+        bounded_store(operation, &format!("app \"{name}\""), deadline, in_turn).await
     }
 
     /// Everything as the last pass left it.

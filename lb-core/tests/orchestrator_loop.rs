@@ -4,12 +4,15 @@
 
 mod orchestrator_support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use lb_core::{
-    Behaviour, ContainerRuntime, ErrorKind, Event, Happened, Membership, Op, Orchestrator,
-    ServerState,
+    App, AppName, AppSet, AppStore, Behaviour, ContainerRuntime, ErrorKind, Event, Happened,
+    Membership, MemoryAppStore, Op, Orchestrator, Result, ServerState,
 };
 use orchestrator_support::{PATIENCE, Rig, app, backend, host_id, name, removed, settled};
 
@@ -119,6 +122,47 @@ async fn scale_in_drains_and_cuts_nothing() {
     assert!(idle.elapsed() < Duration::from_secs(2), "the drain is polled");
     assert_eq!(host.balancer.cut(), 0);
     rig.assert_serves(&status, &name("shop"), 1).await;
+}
+
+/// Apps whose watchers hear late.
+#[derive(Debug)]
+struct Late(MemoryAppStore);
+
+#[async_trait]
+impl AppStore for Late {
+    async fn put(&self, app: &App) -> Result<()> {
+        self.0.put(app).await
+    }
+
+    async fn remove(&self, name: &AppName) -> Result<()> {
+        self.0.remove(name).await
+    }
+
+    fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>> {
+        let late = |apps| async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            apps
+        };
+        self.0.watch().then(late).boxed()
+    }
+}
+
+/// A count set by hand was stored with the app as it had been read: a version deployed meanwhile was undone.
+#[tokio::test(start_paused = true)]
+async fn a_scale_undoes_no_deploy() {
+    let rig = Rig::new(1).await;
+    let apps = Arc::new(Late(rig.apps.clone()));
+    let platform = rig.builder().apps(apps).start().await.unwrap();
+    platform.deploy(&app("shop", "shop:1", 1)).await.unwrap();
+    let (shop, next) = (name("shop"), app("shop", "shop:2", 3));
+    let deploy = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        platform.deploy(&next).await
+    };
+    let (scaled, deployed) = tokio::join!(platform.scale(&shop, 2), deploy);
+    scaled.and(deployed).unwrap();
+    let apps = rig.apps.watch().next().await.unwrap().unwrap();
+    assert_eq!(*apps[&shop], next);
 }
 
 #[tokio::test(start_paused = true)]

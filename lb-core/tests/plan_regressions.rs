@@ -278,6 +278,50 @@ fn a_balancer_that_only_says_so_is_asked_again_with_back_off() {
     sim.check_settled();
 }
 
+/// A port that was taken when its table came was never listened on, also once it was free.
+#[test]
+fn what_was_set_aside_is_tried_again() {
+    let mut sim = Sim::new(1);
+    sim.host(1).taken.insert(80);
+    sim.deploy_toml(SHOP);
+    sim.run_for(Duration::from_secs(300));
+    let tried = sim.host(1).applies;
+    assert!((4..24).contains(&tried), "tried {tried} times in five minutes");
+    let told = |sim: &Sim| {
+        let shop = AppName::new("shop").unwrap();
+        let said = sim.last.iter().filter(|r| r.app.as_ref() == Some(&shop));
+        said.filter(|r| r.what == What::Failed && r.text.contains("it is taken")).count()
+    };
+    assert_eq!(told(&sim), 1, "{:?}", sim.last);
+    sim.host(1).taken.clear();
+    sim.until(70, "it is listened on", |sim| told(sim) == 0);
+    sim.settle();
+    sim.check_settled();
+}
+
+/// A process that began again did not know what was set aside before, and `status` showed nothing of it.
+#[test]
+fn what_was_set_aside_is_known_again_after_a_restart() {
+    for lost in [false, true] {
+        let mut sim = settled(2);
+        sim.host(1).taken.insert(80);
+        sim.restart();
+        if lost {
+            sim.ledger = Ledger::default();
+        }
+        let before = [sim.host(1).applies, sim.host(2).applies];
+        let told = |sim: &Sim| sim.last.iter().any(|r| r.text.contains("it is taken"));
+        sim.until(60, "it is told", told);
+        sim.host(1).taken.clear();
+        sim.settle();
+        sim.run_for(Duration::from_secs(120));
+        assert!(!told(&sim));
+        assert!(sim.host(1).applies > before[0], "lost: {lost}");
+        assert_eq!(sim.host(2).applies, before[1] + 1, "lost: {lost}: once, for it is whole");
+        sim.check_settled();
+    }
+}
+
 /// A story: the answer to a clear was lost, and the network it had removed was taken to be there still.
 #[test]
 fn a_network_is_made_again_after_a_clear_without_an_answer() {

@@ -77,8 +77,15 @@ pub struct TableLedger {
 pub struct Said {
     /// Which.
     pub hash: TableHash,
+    /// Whether all of it is: nothing was set aside.
+    #[serde(default = "whole")]
+    pub whole: bool,
     /// When that was said.
     pub at: Duration,
+}
+
+const fn whole() -> bool {
+    true
 }
 
 /// An address, and the host ports beside it, that must not be used again yet.

@@ -131,6 +131,11 @@ impl MemoryBalancer {
         lock(&self.shared.state).taken_ports.insert(port);
     }
 
+    /// Nobody else is bound to it any more.
+    pub fn free_port(&self, port: u16) {
+        lock(&self.shared.state).taken_ports.remove(&port);
+    }
+
     /// The balancer comes up again without any table, its counters and connections gone.
     pub fn lose_table(&self) {
         lock(&self.shared.state).forget_table();

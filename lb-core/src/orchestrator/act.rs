@@ -183,7 +183,7 @@ impl Hand {
                 let applied = bounded("apply", &self.link.host, deadline, apply).await?;
                 self.link.put_in_force(table, &applied);
                 self.event(Happened::applied(&self.link.host, &applied));
-                Ok(Done::Applied(applied.table))
+                Ok(Done::Applied { table: applied.table, whole: applied.set_aside.is_empty() })
             }
             _ => {
                 self.after.clone().wait().await;

@@ -11,7 +11,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 
 use super::builder::LoopSettings;
 use super::inbox::{Inbox, Sight};
-use super::link::{Link, bounded};
+use super::link::{InForce, Link, bounded};
 use super::ticker::Ticker;
 use crate::backoff::Backoff;
 use crate::balancer::Traffic;
@@ -140,8 +140,8 @@ impl Observer {
                 *open.entry(name.clone()).or_default() += server.open;
             }
         }
-        let set_aside = self.link.in_force().set_aside;
-        ObservedBalancer { table: traffic.table, open, set_aside }
+        let InForce { table, set_aside } = self.link.in_force();
+        ObservedBalancer { table: traffic.table, open, set_aside, inherited: table.is_none() }
     }
 
     /// Leaves the sight in the inbox; wakes the loop only if it says something new or was asked for.

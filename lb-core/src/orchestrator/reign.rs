@@ -86,7 +86,10 @@ impl Shared {
                 Ok(Standing::Follower) => backoff.reset(),
                 Err(error) => {
                     self.tell(Happened::Trouble { part: "leadership", error });
-                    tokio::time::sleep(backoff.next()).await;
+                    let stopped = self.stop.cancelled();
+                    if tokio::time::timeout(backoff.next(), stopped).await.is_ok() {
+                        return;
+                    }
                 }
             }
         }

@@ -68,7 +68,9 @@ fn place(host: &HostState<'_>) -> u64 {
 fn take_outcome(host: &mut HostState<'_>, outcome: &Outcome) {
     match &outcome.result {
         // Whether that is so the next look shows.
-        Ok(Done::Applied(hash)) => host.edit().said = Some(Said { hash: *hash, at: outcome.at }),
+        Ok(Done::Applied { table, whole }) => {
+            host.edit().said = Some(Said { hash: *table, whole: *whole, at: outcome.at });
+        }
         Ok(done) => succeeded(host, &outcome.action, done),
         Err(error) => {
             let refused = error.kind() == ErrorKind::Conflict;
@@ -105,18 +107,19 @@ fn succeeded(host: &mut HostState<'_>, key: &ActionKey, done: &Done) {
     }
 }
 
-/// A balancer that says a table is in force and shows another one has failed to apply it: it is asked again,
-/// and not at once for ever.
+/// A balancer that says a table is in force and shows another one has failed to apply it, and one that set
+/// parts aside has failed at these: it is asked again, and not at once for ever.
 fn look_whether_in_force(host: &mut HostState<'_>) {
     let Some(said) = host.ledger.said else { return };
     let seen = host.view.and_then(|v| v.seen.as_ref()).filter(|seen| seen.began > said.at);
     let Some(balancer) = seen.and_then(|seen| seen.balancer.as_ref()) else { return };
     host.edit().said = None;
-    if balancer.table == Some(said.hash) {
-        return succeeded(host, &ActionKey::Table, &Done::Plain);
-    }
-    let error = "said to be in force, and is not".to_owned();
-    failed(host, &ActionKey::Table, Some(said.hash), said.at, error);
+    let error = match balancer.table == Some(said.hash) {
+        true if said.whole => return succeeded(host, &ActionKey::Table, &Done::Plain),
+        true => "parts are set aside",
+        false => "said to be in force, and is not",
+    };
+    failed(host, &ActionKey::Table, Some(said.hash), said.at, error.to_owned());
 }
 
 fn failed(
@@ -187,7 +190,7 @@ fn acknowledged(host: &HostState<'_>, last: u64) -> u64 {
 
 /// Whether its balancer serves a table nobody remembers: anything may be in it.
 pub(super) fn serves_unknown(host: &HostState<'_>) -> bool {
-    let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    let balancer = host.balancer();
     host.ack == 0
         && balancer
             .and_then(|b| b.table)

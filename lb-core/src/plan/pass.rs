@@ -14,8 +14,8 @@ use super::address::Taken;
 use super::hosts::is_forgotten;
 use super::memo::{AppMemo, Memo, TableMemo};
 use super::{
-    Action, ActionKey, AppView, ClusterSpec, Done, HostView, InstanceState, ObservedInstance, Plan,
-    Reach, Reason, What, World,
+    Action, ActionKey, AppView, ClusterSpec, Done, HostView, InstanceState, ObservedBalancer,
+    ObservedInstance, Plan, Reach, Reason, What, World,
 };
 use crate::error::Error;
 use crate::ledger::{AppLedger, HostLedger, Ledger, NetworkLedger, Version};
@@ -221,6 +221,11 @@ impl<'a> HostState<'a> {
             table: None,
             stops: Vec::new(),
         }
+    }
+
+    /// What its balancer was seen to serve.
+    pub(super) fn balancer(&self) -> Option<&'a ObservedBalancer> {
+        self.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref())
     }
 
     /// Whether it can be asked to do anything.

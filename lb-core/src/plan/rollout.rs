@@ -14,7 +14,7 @@ use super::drain::balancers;
 use super::pass::{AppState, Condition, Pass};
 use super::replicas::Rolling;
 use super::version::forgive;
-use crate::ledger::{Phase, Version};
+use crate::ledger::{InstanceLedger, Phase, Version};
 use crate::model::{Rollout, ServerName};
 
 /// A new instance that was not even seen running after this, beside its `ready_within`, fails its
@@ -124,7 +124,11 @@ fn waiting(pass: &mut Pass<'_>, app: &AppState<'_>, filled: usize) -> u32 {
         return 0;
     }
     let now = pass.now.monotonic;
-    let is_filled = |slot: u32| app.ledger.instances.iter().any(|r| r.slot == slot && r.is_live());
+    let instances = &app.ledger.instances;
+    let is_filled = |slot: u32| {
+        let first = instances.partition_point(|r| r.slot < slot);
+        instances[first..].iter().take_while(|r| r.slot == slot).any(InstanceLedger::is_live)
+    };
     let mut count = 0;
     for (_, slot) in app.ledger.slots.iter().filter(|(n, s)| s.until > now && !is_filled(**n)) {
         count += 1;

@@ -223,7 +223,7 @@ fn hold(pass: &mut Pass<'_>, app: &AppState<'_>, exposed: &[u32]) {
     }
     for host in exposed {
         let host = &mut pass.hosts[*host as usize];
-        let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+        let balancer = host.balancer();
         host.hold |= host.ack == 0 && balancer.is_some_and(|b| b.table.is_some());
     }
     pass.wake(until);

@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::memo::{AppRoutes, Inputs, NamedBackend, TableMemo};
 use super::pass::{AppState, HostState, Pass};
 use super::{Action, ActionKey, What, address};
+use crate::balancer::SetAside;
 use crate::ledger::{NetworkLedger, TableLedger};
 use crate::model::{BackendName, Protocol};
 use crate::routing::{Listener, Route, RoutingTable, TableHash};
@@ -27,7 +28,7 @@ pub(super) fn all(
         .map(|host| {
             let known = before.get(host as usize).copied().flatten().filter(|_| pass.same_hosts);
             pass.hosts[host as usize].view?;
-            set_aside(pass, host);
+            set_aside(pass, host, apps);
             let Some(memo) =
                 wanted(&pass.hosts[host as usize], host, Parts { apps, keys: &keys }, known)
             else {
@@ -91,7 +92,7 @@ fn wanted(
 
 /// Instances are left here that a balancer may still lead to.
 fn must_be_emptied(host: &HostState<'_>) -> bool {
-    let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    let balancer = host.balancer();
     let serves = balancer.is_some_and(|b| b.table.is_some());
     host.used.instances > 0 && (serves || !host.ledger.tables.is_empty())
 }
@@ -196,17 +197,18 @@ fn remember(pass: &mut Pass<'_>, host: u32, hash: TableHash) {
 }
 
 fn is_in_force(host: &HostState<'_>, hash: TableHash) -> bool {
-    let balancer = host.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
-    balancer.is_some_and(|b| b.table == Some(hash))
+    host.balancer().is_some_and(|b| b.table == Some(hash))
 }
 
-/// Asks for the table unless it is in force, or has just failed.
+/// Asks for the table unless it is in force, as a whole and by us, or has just failed.
 fn apply(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>], hash: TableHash) {
     let state = &pass.hosts[host as usize];
-    if is_in_force(state, hash) || !state.reachable() || state.hold {
+    let failed = state.ledger.retries.iter().any(|r| r.table == Some(hash));
+    let inherited = state.balancer().is_some_and(|b| b.inherited);
+    let served = is_in_force(state, hash) && !failed && !inherited;
+    if served || !state.reachable() || state.hold {
         return;
     }
-    let failed = state.ledger.retries.iter().any(|r| r.table == Some(hash));
     if failed && pass.must_wait(host, &ActionKey::Table) {
         return;
     }
@@ -228,21 +230,38 @@ fn materialise(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>]) -> Routing
     table
 }
 
-fn set_aside(pass: &mut Pass<'_>, host: u32) {
+fn set_aside(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>]) {
     let state = &pass.hosts[host as usize];
-    let balancer = state.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
-    let Some(balancer) = balancer.filter(|b| !b.set_aside.is_empty()) else { return };
+    let Some(balancer) = state.balancer().filter(|b| !b.set_aside.is_empty()) else { return };
     let id = state.id.clone();
+    let mut owners = Vec::new();
     for (part, why) in &balancer.set_aside {
         let text = format!("{} is set aside: {why}", String::from(part.clone()));
-        pass.say(None, Some(&id), What::Failed, text);
+        let owner = |app: &&AppState<'_>| is_part_of(part, app);
+        let before = owners.len();
+        let of_apps = apps.iter().filter(owner).map(|app| (Some(&app.name), text.clone()));
+        owners.extend(of_apps);
+        if owners.len() == before {
+            owners.push((None, text));
+        }
     }
+    for (app, text) in owners {
+        pass.say(app, Some(&id), What::Failed, text);
+    }
+}
+
+fn is_part_of(part: &SetAside, app: &AppState<'_>) -> bool {
+    let Some(view) = app.view else { return false };
+    view.app.ports.iter().any(|(name, port)| match part {
+        SetAside::Backend(backend) => BackendName::of(&app.name, name) == *backend,
+        SetAside::Listener(number) => port.outside.is_some_and(|outside| outside.get() == *number),
+    })
 }
 
 /// Nothing is left to serve or run: the balancer is ended and the network removed.
 fn clear(pass: &mut Pass<'_>, host: u32) {
     let state = &mut pass.hosts[host as usize];
-    let balancer = state.view.and_then(|v| v.seen.as_ref()?.balancer.as_ref());
+    let balancer = state.balancer();
     let serves = balancer.is_some_and(|b| b.table.is_some());
     if balancer.is_some() && !serves && !state.ledger.tables.is_empty() {
         state.edit().tables.clear();

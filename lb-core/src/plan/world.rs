@@ -167,6 +167,10 @@ pub struct ObservedBalancer {
     pub open: BTreeMap<ServerName, u64>,
     /// What the last `apply` left out, and why.
     pub set_aside: BTreeMap<SetAside, String>,
+    /// Whether the table was put in force by somebody else, such as this process before it began again: what
+    /// was set aside then is not known, and the table is applied once more.
+    #[serde(default)]
+    pub inherited: bool,
 }
 
 /// Whether the registry's set of hosts can be believed.
@@ -199,8 +203,13 @@ pub struct Outcome {
 pub enum Done {
     /// It was done.
     Plain,
-    /// The balancer says that this table is in force.
-    Applied(TableHash),
+    /// The balancer says that a table is in force.
+    Applied {
+        /// Which.
+        table: TableHash,
+        /// Whether all of it is: nothing was set aside.
+        whole: bool,
+    },
     /// The balancer was ended and the network removed.
     Cleared,
     /// The image's digest.

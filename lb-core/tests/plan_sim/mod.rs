@@ -56,6 +56,10 @@ pub struct SimHost {
     pub seen: Option<Arc<Observation>>,
     pub outcomes: Vec<Outcome>,
     pub applies: u32,
+    /// Ports somebody else listens on.
+    pub taken: BTreeSet<u16>,
+    set_aside: BTreeMap<SetAside, String>,
+    inherited: bool,
     acted: Duration,
 }
 
@@ -114,6 +118,9 @@ impl Sim {
             seen: None,
             outcomes: Vec::new(),
             applies: 0,
+            taken: BTreeSet::new(),
+            set_aside: BTreeMap::new(),
+            inherited: false,
             acted: Duration::ZERO,
         };
         self.hosts.insert(id, host);
@@ -186,8 +193,12 @@ impl Sim {
             let mut instances: Vec<_> = instances.collect();
             instances.sort_by(|a, b| a.id.cmp(&b.id));
             let table = host.table.as_ref().map(|t| t.hash());
-            let balancer =
-                ObservedBalancer { table, open: host.open.clone(), set_aside: BTreeMap::new() };
+            let balancer = ObservedBalancer {
+                table,
+                open: host.open.clone(),
+                set_aside: host.set_aside.clone(),
+                inherited: host.inherited,
+            };
             let balancer = (host.balancer != Manner::Silent).then_some(balancer);
             host.seen = Some(Arc::new(Observation { began: now, instances, balancer }));
         }
@@ -575,10 +586,16 @@ impl SimHost {
                 if self.balancer != Manner::Deceitful {
                     self.table = Some(table.clone());
                 }
-                return Ok(Done::Applied(table.hash()));
+                self.inherited = false;
+                let aside = self.taken.iter().filter(|port| table.listeners.contains_key(port));
+                let aside = aside.map(|port| (SetAside::Listener(*port), "it is taken".to_owned()));
+                self.set_aside = aside.collect();
+                let whole = self.set_aside.is_empty();
+                return Ok(Done::Applied { table: table.hash(), whole });
             }
             Action::Clear(network) => {
-                self.table = None;
+                (self.table, self.inherited) = (None, false);
+                self.set_aside.clear();
                 self.open.clear();
                 self.networks.remove(network);
                 return Ok(Done::Cleared);

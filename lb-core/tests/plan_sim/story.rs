@@ -36,17 +36,25 @@ impl Sim {
             Happening::Busy(index) => self.occupy(index.index(usize::MAX)),
             Happening::Idle => self.hosts.values_mut().for_each(|h| h.open.clear()),
             Happening::LoseLedger => {
+                self.restart();
                 self.ledger = Ledger::default();
                 self.strict = false;
             }
-            Happening::Restart => {
-                let json = serde_json::to_string(&self.ledger).unwrap();
-                let saved: Ledger = serde_json::from_str(&json).unwrap();
-                self.ledger = saved.rebased(self.now);
-            }
+            Happening::Restart => self.restart(),
             Happening::Faults(schedule) => self.faults = schedule.calls().collect(),
             Happening::Passes(n) => (0..*n).for_each(|_| drop(self.pass())),
             Happening::Wait(time) => self.run_for(*time),
+        }
+    }
+
+    /// The planner's process begins again with what it saved, and does not know what others put in force.
+    pub fn restart(&mut self) {
+        let json = serde_json::to_string(&self.ledger).unwrap();
+        let saved: Ledger = serde_json::from_str(&json).unwrap();
+        self.ledger = saved.rebased(self.now);
+        for host in self.hosts.values_mut() {
+            host.inherited = true;
+            host.set_aside.clear();
         }
     }
 
