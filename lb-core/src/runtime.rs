@@ -76,10 +76,11 @@ pub trait ContainerRuntime: Debug + Send + Sync + 'static {
     /// missing; `Invalid` when the engine refuses the settings. After an error nothing half-made remains.
     async fn run(&self, spec: &ContainerSpec) -> Result<ContainerId>;
 
-    /// Runs a container to its end, for checkers: gives exit code and output, and removes it.
+    /// Runs a container to its end, for checkers: gives exit code and output, and removes it. A checker of this
+    /// name that is there, left by a process that was killed meanwhile, is removed first.
     ///
     /// # Errors
-    /// As [`run`](Self::run); `Timeout` when it has not ended by `deadline` (it is killed and removed).
+    /// As [`run`](Self::run), also when the name is a container's that is no checker; `Timeout` when it has not ended by `deadline` (it is killed and removed).
     async fn run_to_end(&self, spec: &ContainerSpec, deadline: Duration) -> Result<Exit>;
 
     /// Sends the container's stop signal, waits `grace`, kills, and removes it. Absent is success.

@@ -54,6 +54,7 @@ macro_rules! container_runtime_suite {
                 a_cut_stop_goes_on_and_the_next_call_waits
                 a_cut_network_call_goes_on_and_the_next_call_waits
                 a_cut_checker_leaves_nothing
+                a_checker_left_behind_gives_way
                 a_foreign_container_is_neither_listed_nor_touched
                 clusters_on_one_engine_do_not_meet
                 a_network_of_another_cluster_is_a_conflict

@@ -7,7 +7,9 @@ use super::runtime::Host;
 use super::{EngineApi, Failure, Seen, container as subject, image_names};
 use crate::error::{ErrorKind, Result};
 use crate::model::{ClusterId, ContainerName, shown};
-use crate::runtime::{ContainerId, ContainerSpec, ContainerState, Exit, Restart, SpecHash, label};
+use crate::runtime::{
+    ContainerId, ContainerSpec, ContainerState, Exit, Restart, Role, SpecHash, label,
+};
 
 /// What `run_to_end` keeps of the output.
 const OUTPUT: usize = 64 * 1024;
@@ -21,6 +23,7 @@ const NAME_WAIT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) id: String,
+    role: Option<Role>,
     spec: SpecHash,
     state: ContainerState,
 }
@@ -65,7 +68,8 @@ fn ours(cluster: &ClusterId, name: &ContainerName, seen: Seen) -> Result<Option<
     }
     owned(cluster, &seen.labels)?;
     let spec = seen.labels.get(label::SPEC).map_or("", String::as_str);
-    Ok(Some(Found { spec: SpecHash::from_label(spec), id: seen.id, state: seen.state }))
+    let role = seen.labels.get(label::ROLE).and_then(|role| Role::from_label(role));
+    Ok(Some(Found { spec: SpecHash::from_label(spec), id: seen.id, role, state: seen.state }))
 }
 
 async fn make_and_start(
@@ -151,7 +155,7 @@ async fn remove_half_made(host: &Host<impl EngineApi>, spec: &ContainerSpec) {
     }
 }
 
-/// Removes what a failed call left. If that fails too, `list` shows it, and `run` or `stop` go on from there.
+/// Removes what a failed call left. If that fails too, the next call by this name goes on from there.
 async fn tidy(host: &Host<impl EngineApi>, id: &str) {
     if let Err(error) = remove(host, id).await {
         tracing::warn!(container = id, %error, "container left behind");
@@ -165,7 +169,7 @@ async fn see_through(
 ) -> Result<Exit, Failure> {
     let spec = ContainerSpec { restart: Restart::Never, ..spec.clone() };
     super::check(&spec)?;
-    let id = match create(host, &spec).await {
+    let id = match create_checker(host, &spec).await {
         Ok(id) => start_or_remove(host, id).await?,
         Err(failure) => {
             if failure.is_unclear() {
@@ -177,6 +181,24 @@ async fn see_through(
     let exit = outcome(host, &id, deadline).await;
     tidy(host, &id).await;
     exit
+}
+
+/// Creates it, in the place of one that a process left which did not live to remove it.
+async fn create_checker(
+    host: &Host<impl EngineApi>,
+    spec: &ContainerSpec,
+) -> Result<String, Failure> {
+    let refused = match create(host, spec).await {
+        Err(failure) if failure.kind() == ErrorKind::Conflict => failure,
+        other => return other,
+    };
+    match find(host, &spec.name).await? {
+        Some(there) if there.role == Some(Role::Checker) => {
+            remove(host, &there.id).await?;
+            create(host, spec).await
+        }
+        _ => Err(refused),
+    }
 }
 
 async fn outcome(

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::model::{ByteSize, ContainerName, ImageDigest, ImageRef, NetworkName};
 use crate::runtime::{
     Attachment, Container, ContainerId, ContainerSpec, ContainerState, Exit, NetworkSpec,
-    Readiness, Restart, RuntimeEvent, SpecHash,
+    Readiness, Restart, Role, RuntimeEvent, SpecHash,
 };
 
 /// What a container does once it runs.
@@ -226,6 +226,16 @@ impl Engine {
         entry.readiness = Readiness::NotReady("starting".into());
         self.news.push(News { to: Some(entry.owner), event: RuntimeEvent::Started(name.clone()) });
         entry.id.clone()
+    }
+
+    /// Whether the engine can run it to its end, once a checker that was left under its name is gone.
+    pub(super) fn admit_checker(&mut self, owner: Owner, spec: &ContainerSpec) -> Result<()> {
+        self.admit(owner, spec)?;
+        match self.containers.get(&spec.name).map(|entry| entry.spec.role) {
+            None => Ok(()),
+            Some(Role::Checker) => self.stop(owner, &spec.name),
+            Some(_) => Err(taken(spec, "is no checker")),
+        }
     }
 
     /// Whether the engine can make it: name, image, network, address and ports.

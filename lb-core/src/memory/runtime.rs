@@ -350,7 +350,7 @@ impl ContainerRuntime for MemoryRuntime {
     async fn run_to_end(&self, spec: &ContainerSpec, _deadline: Duration) -> Result<Exit> {
         let (key, spec, owner) = (container_key(&spec.name), spec.clone(), self.owner);
         let work = move |s: &Arc<Shared>| {
-            s.with(|engine| engine.admit(owner, &spec))?;
+            s.with(|engine| engine.admit_checker(owner, &spec))?;
             Ok(lock(&s.exits).pop_front().unwrap_or_else(|| ended(0)))
         };
         self.shared.mutate(Op::RunToEnd, "run", key, work).await

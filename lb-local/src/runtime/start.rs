@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use lb_core::{
-    Attachment, ContainerId, ContainerName, ContainerSpec, Error, ErrorKind, Exit, Result,
+    Attachment, ContainerId, ContainerName, ContainerSpec, Error, ErrorKind, Exit, Result, Role,
     RuntimeEvent,
 };
 use tokio::process::{Child, Command};
@@ -42,6 +42,9 @@ impl LocalRuntime {
         deadline: Duration,
     ) -> Result<Exit> {
         let name = spec.name.clone();
+        if self.is_left_behind(&name).await? {
+            self.end(name.clone(), Duration::ZERO).await?;
+        }
         self.start(spec).await?;
         let ended = tokio::time::timeout(deadline, self.ended(&name)).await;
         let output = self
@@ -60,6 +63,16 @@ impl LocalRuntime {
         };
         let code = ended.map_err(late)??;
         Ok(Exit { code, out_of_memory: false, output: output? })
+    }
+
+    /// Whether a checker of ours has this name: its process did not live to remove it.
+    async fn is_left_behind(&self, name: &ContainerName) -> Result<bool> {
+        let wanted = name.clone();
+        let look = move |shared: &Shared| {
+            let there = shared.records.container(&wanted)?;
+            Ok(there.is_some_and(|r| r.cluster == shared.cluster && r.role == Role::Checker))
+        };
+        self.with("look at", subject(name), look).await
     }
 
     /// Waits until the container has ended.

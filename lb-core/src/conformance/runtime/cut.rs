@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::{MOST_CUTS, PATIENCE, eventually, poll_times};
+use super::super::{MOST_CUTS, PATIENCE, eventually, poll_times, refused};
 use super::Bed;
+use crate::error::ErrorKind;
+use crate::runtime::{ContainerSpec, Role};
 
 /// Each abandoned `run` ends in a running container, and the next call finds it so.
 pub async fn a_cut_run_goes_on_and_the_next_call_waits(bed: &Bed) {
@@ -87,4 +89,19 @@ pub async fn a_cut_checker_leaves_nothing(bed: &Bed) {
             return;
         }
     }
+}
+
+/// A process that is killed while it checks leaves its checker, which must not stand in the way of the next one.
+pub async fn a_checker_left_behind_gives_way(bed: &Bed) {
+    let checker = |spec| ContainerSpec { role: Role::Checker, ..spec };
+    bed.runtime.run(&checker(bed.sleeper("check"))).await.unwrap();
+    let next = checker(bed.failing("check"));
+    bed.runtime.run_to_end(&next, PATIENCE).await.unwrap();
+    assert!(bed.names().await.is_empty());
+
+    let other = bed.sleeper("other");
+    bed.runtime.run(&other).await.unwrap();
+    let next = checker(bed.failing("other"));
+    refused(bed.runtime.run_to_end(&next, PATIENCE).await, ErrorKind::Conflict);
+    assert_eq!(bed.names().await, ["other"]);
 }
