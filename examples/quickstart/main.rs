@@ -66,7 +66,7 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .start()
         .await?;
     let screen = Screen::new(&platform, arguments.json);
-    let mut show = Show { platform, stage, screen, name: "hello".parse()?, max_instances: 0 };
+    let mut show = Show { platform, stage, screen, name: "hello".parse()?, done: Done::default() };
     let result = tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => Ok(None),
@@ -85,7 +85,15 @@ struct Show {
     stage: Stage,
     screen: Screen,
     name: AppName,
+    done: Done,
+}
+
+/// What became of the app so far.
+#[derive(Default)]
+struct Done {
     max_instances: u32,
+    rollouts: u32,
+    killed: u32,
 }
 
 impl Show {
@@ -110,6 +118,7 @@ impl Show {
 
         self.screen.say("scale out: four times the load");
         let more = Load::start(&self.load(PER_INSTANCE * 3));
+        self.screen.follow(more.watch());
         self.until("4 instances", |app| app.ready >= 4).await?;
 
         self.screen.say("roll out version 2");
@@ -117,10 +126,12 @@ impl Show {
         self.platform.deploy(&self.app("2")?).await?;
         self.until("version 2 everywhere", |app| app.revision != before && app.is_settled())
             .await?;
+        self.done.rollouts += 1;
 
         let killed = self.kill_one().await?;
         let gone = |app: &AppStatus| app.instances.iter().all(|i| i.id != killed);
         self.until("its replacement", |app| gone(app) && app.is_settled()).await?;
+        self.done.killed += 1;
 
         self.screen.say("scale in: the first load alone");
         let more = more.stop().await;
@@ -134,9 +145,9 @@ impl Show {
             "engine": self.stage.engine.to_string(),
             "requests": steady.requests + more.requests,
             "failed": steady.failed + more.failed,
-            "max_instances": self.max_instances,
-            "rollouts": 1,
-            "killed": 1,
+            "max_instances": self.done.max_instances,
+            "rollouts": self.done.rollouts,
+            "killed": self.done.killed,
             "reloads": self.stage.handle.balancer.describe().await?.reloads,
         })))
     }
@@ -174,7 +185,7 @@ impl Show {
         done: impl Fn(&AppStatus) -> bool + Send + Sync,
     ) -> Result<(), Failure> {
         self.screen.say(&format!("... until {what}"));
-        let mut most = self.max_instances;
+        let mut most = self.done.max_instances;
         let name = self.name.clone();
         let result = self.platform.wait_for(
             |status| {
@@ -185,7 +196,7 @@ impl Show {
             STEP,
         );
         let reached = result.await;
-        self.max_instances = most;
+        self.done.max_instances = most;
         if let Err(error) = reached {
             let app = serde_json::to_string_pretty(&self.status()?)?;
             return Err(format!("{error}\n{app}").into());

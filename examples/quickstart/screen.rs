@@ -1,11 +1,11 @@
 //! What the quickstart shows while it runs: instances, requests a second, failures, events.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lb_core::{Orchestrator, Status};
 use lb_load::Watch;
 
@@ -20,6 +20,7 @@ pub(crate) struct Screen {
     header: ProgressBar,
     rows: Vec<ProgressBar>,
     platform: Orchestrator,
+    loads: Arc<Mutex<Vec<Watch>>>,
     ended: Arc<AtomicBool>,
     plain: bool,
 }
@@ -35,30 +36,39 @@ impl Screen {
         };
         let header = line();
         let rows = (0..ROWS).map(|_| line()).collect();
-        let screen =
-            Self { bars, header, rows, platform: platform.clone(), ended: Arc::default(), plain };
+        let screen = Self {
+            bars,
+            header,
+            rows,
+            platform: platform.clone(),
+            loads: Arc::default(),
+            ended: Arc::default(),
+            plain,
+        };
         screen.tell_events();
+        if !plain {
+            screen.show();
+        }
         screen
     }
 
-    /// Shows instances and the load until the end.
-    pub(crate) fn follow(&self, watch: Watch) {
-        if self.plain {
-            return;
-        }
+    /// Counts this load too.
+    pub(crate) fn follow(&self, load: Watch) {
+        self.loads.lock().unwrap_or_else(PoisonError::into_inner).push(load);
+    }
+
+    /// Shows instances and all loads until the end.
+    fn show(&self) {
         let (header, rows, platform) =
             (self.header.clone(), self.rows.clone(), self.platform.clone());
-        let ended = self.ended.clone();
+        let (loads, ended) = (self.loads.clone(), self.ended.clone());
         tokio::spawn(async move {
             let mut before = 0;
             while !ended.load(Ordering::Relaxed) {
-                let counts = watch.counts();
-                let rate = (counts.requests - before) as f64 / EVERY.as_secs_f64();
-                before = counts.requests;
-                header.set_message(format!(
-                    "{rate:>6.0} requests/s of the first load, {} failed",
-                    counts.failed
-                ));
+                let (requests, failed) = counts(&loads);
+                let rate = (requests - before) as f64 / EVERY.as_secs_f64();
+                before = requests;
+                header.set_message(format!("{rate:>6.0} requests/s, {failed} failed"));
                 let lines = instances(&platform.status());
                 for (number, row) in rows.iter().enumerate() {
                     row.set_message(lines.get(number).cloned().unwrap_or_default());
@@ -77,6 +87,8 @@ impl Screen {
     pub(crate) fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
         let _ = self.bars.clear();
+        // A picture that is on its way is not drawn any more.
+        self.bars.set_draw_target(ProgressDrawTarget::hidden());
     }
 
     fn tell_events(&self) {
@@ -91,6 +103,13 @@ impl Screen {
             }
         });
     }
+}
+
+/// Requests and failures so far.
+fn counts(loads: &Mutex<Vec<Watch>>) -> (u64, u64) {
+    let loads = loads.lock().unwrap_or_else(PoisonError::into_inner);
+    let counts = loads.iter().map(Watch::counts);
+    counts.fold((0, 0), |(all, failed), load| (all + load.requests, failed + load.failed))
 }
 
 fn say(bars: &MultiProgress, plain: bool, text: &str) {
