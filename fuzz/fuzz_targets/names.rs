@@ -49,11 +49,11 @@ fn others(text: &str) {
         let rest = domain.wildcard_base().unwrap_or(domain.as_str());
         assert!(!rest.contains('*') && rest.split('.').all(|l| (1..=63).contains(&l.len())));
     }
-    if let Some(path) = name::<PathPrefix>(text, 1..=256, &[LOWER, UPPER, "/._~-"]) {
+    if let Some(path) = name::<PathPrefix>(text, 1..=255, &[LOWER, UPPER, "/._~-"]) {
         assert!(path.as_str().starts_with('/') && path.covers(text) && !text.contains("//"));
         assert!(!text.split('/').any(|part| part == "." || part == ".."));
     }
-    name::<HealthPath>(text, 1..=520, &[LOWER, UPPER, "/._~-=&?"]);
+    name::<HealthPath>(text, 1..=255, &[LOWER, UPPER, "/._~-=&?"]);
     name::<AbsolutePath>(text, 1..=255, &[LOWER, UPPER, "/._~-+=@^[]"]);
     name::<EnvName>(text, 1..=128, &[LOWER, UPPER, "_"]);
     name::<LabelKey>(text, 1..=63, &[LOWER, UPPER, "._/-"]);

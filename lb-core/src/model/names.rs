@@ -138,7 +138,7 @@ name! {
 }
 name! {
     /// A path to send in a health check: as [`PathPrefix`] but a final `/` and a query of
-    /// `A-Z a-z 0-9 . _ ~ - = &` are allowed; at most 255 characters.
+    /// `A-Z a-z 0-9 . _ ~ - = &` are allowed; at most 255 characters with the query.
     HealthPath, "health path", health_path
 }
 name! {
@@ -210,6 +210,8 @@ name! {
     }
 }
 
+const MAX_PATH: usize = 255;
+const LONG_PATH: &str = "must be at most 255 characters";
 const USER_RULE: &str = "must be a user or user:group of A-Z, a-z, 0-9, '_', '.' and '-'";
 const VOLUME_RULE: &str =
     "must be 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', starting with a letter or digit";
@@ -254,9 +256,6 @@ fn domain(s: &str) -> Result<(), &'static str> {
 }
 
 fn segments(s: &str) -> Result<(), &'static str> {
-    if s.len() > 255 {
-        return Err("must be at most 255 characters");
-    }
     let plain = |part: &str| {
         !part.is_empty()
             && part != "."
@@ -273,6 +272,7 @@ fn segments(s: &str) -> Result<(), &'static str> {
 
 fn path_prefix(s: &str) -> Result<(), &'static str> {
     match s.strip_prefix('/') {
+        _ if s.len() > MAX_PATH => Err(LONG_PATH),
         None => Err("must start with \"/\""),
         Some("") => Ok(()),
         Some(rest) if rest.ends_with('/') => Err("must not end with \"/\""),
@@ -281,6 +281,9 @@ fn path_prefix(s: &str) -> Result<(), &'static str> {
 }
 
 fn health_path(s: &str) -> Result<(), &'static str> {
+    if s.len() > MAX_PATH {
+        return Err(LONG_PATH);
+    }
     let (path, query) = s.split_once('?').unwrap_or((s, ""));
     let Some(rest) = path.strip_prefix('/') else { return Err("must start with \"/\"") };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -290,7 +293,7 @@ fn health_path(s: &str) -> Result<(), &'static str> {
     text(
         query,
         0,
-        200,
+        MAX_PATH,
         b"._~-=&",
         "must have a query of A-Z, a-z, 0-9, '.', '_', '~', '-', '=' and '&' only",
     )
