@@ -107,5 +107,6 @@ pub fn run(options: &Options) -> Report {
         .start_paused(true)
         .build()
         .unwrap_or_else(|e| unreachable!("a runtime without input and output: {e}"));
-    runtime.block_on(Story::new(options).tell())
+    // Made within the runtime: outside, the clock is the machine's.
+    runtime.block_on(async { Story::new(options).tell().await })
 }
