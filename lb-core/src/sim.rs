@@ -29,6 +29,7 @@ mod trace;
 mod traffic;
 mod weather;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -66,6 +67,8 @@ pub struct Report {
     pub steps: u64,
     /// Faults that happened.
     pub faults: u64,
+    /// How often each invariant was judged where no fault excused it.
+    pub judged: BTreeMap<Invariant, u64>,
     /// What did not hold, in order of time; at most a few.
     pub violations: Vec<Violation>,
     /// What happened, a line each.

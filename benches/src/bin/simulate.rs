@@ -6,10 +6,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lb_core::sim::{Options, STEPS, run};
+use lb_core::sim::{Options, Report, STEPS, run};
 use serde::Serialize;
 
 /// Seeds between two signs of life.
@@ -45,6 +46,8 @@ struct Sum {
     /// Checks of everything.
     steps: u64,
     faults: u64,
+    /// How often each invariant was judged.
+    judged: BTreeMap<String, u64>,
     violations: u64,
     first_bad_seed: Option<u64>,
 }
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
     for seed in seeds {
         let report = run(&Options { steps: arguments.steps, ..Options::new(seed) });
         let is_bad = !report.violations.is_empty();
-        sum.add(seed, report.steps, report.faults, report.violations.len() as u64);
+        sum.add(seed, &report);
         if arguments.trace && !arguments.json && (is_bad || arguments.seed.is_some()) {
             print!("{}", report.trace);
         }
@@ -81,12 +84,15 @@ fn main() -> ExitCode {
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, steps: u64, faults: u64, violations: u64) {
+    fn add(&mut self, seed: u64, report: &Report) {
         self.seeds += 1;
-        self.steps += steps;
-        self.faults += faults;
-        self.violations += violations;
-        if violations > 0 {
+        self.steps += report.steps;
+        self.faults += report.faults;
+        self.violations += report.violations.len() as u64;
+        for (invariant, times) in &report.judged {
+            *self.judged.entry(format!("{invariant:?}")).or_default() += times;
+        }
+        if !report.violations.is_empty() {
             self.first_bad_seed = self.first_bad_seed.or(Some(seed));
         }
     }

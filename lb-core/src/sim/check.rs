@@ -7,7 +7,7 @@ mod floor;
 mod route;
 mod truth;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -43,6 +43,19 @@ pub enum Invariant {
     Alarm,
 }
 
+impl Invariant {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Route,
+        Self::Address,
+        Self::Floor,
+        Self::Drain,
+        Self::Convergence,
+        Self::LeftBehind,
+        Self::Alarm,
+    ];
+}
+
 impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -64,6 +77,29 @@ pub(super) struct Found {
     pub(super) text: String,
 }
 
+/// What was judged, with nothing to excuse it.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    /// How often each invariant was.
+    pub(super) judged: BTreeMap<Invariant, u64>,
+    found: Vec<Found>,
+}
+
+impl Verdicts {
+    /// It holds or, with these words, does not.
+    pub(super) fn judge(
+        &mut self,
+        invariant: Invariant,
+        holds: bool,
+        text: impl FnOnce() -> String,
+    ) {
+        *self.judged.entry(invariant).or_default() += 1;
+        if !holds {
+            self.found.push(Found { invariant, text: text() });
+        }
+    }
+}
+
 /// The checks of one run.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
@@ -71,6 +107,7 @@ pub(super) struct Checks {
     routes: Routes,
     floors: Floors,
     drains: Drains,
+    pub(super) verdicts: Verdicts,
     told: BTreeSet<String>,
     pub(super) violations: Vec<(Duration, Found)>,
 }
@@ -79,23 +116,40 @@ impl Checks {
     /// One step.
     pub(super) fn look(&mut self, cluster: &mut Cluster, traffic: &mut Traffic) {
         let changed = self.truth.update(cluster);
-        let mut found: Vec<Found> = Vec::new();
+        let verdicts = &mut self.verdicts;
         if changed {
-            self.routes.compare(&self.truth, cluster, &mut found);
-            check_addresses(&self.truth, cluster, &mut found);
-            self.drains.compare(&self.truth, cluster, traffic, &mut found);
+            self.routes.compare(&self.truth, cluster, verdicts);
+            check_addresses(&self.truth, cluster, verdicts);
+            self.drains.compare(&self.truth, cluster, traffic, verdicts);
         }
-        self.routes.look(cluster, &mut found);
-        self.floors.look(&self.truth, cluster, changed, &mut found);
-        let alarms = cluster.alarms.drain(..);
-        found.extend(alarms.map(|text| Found { invariant: Invariant::Alarm, text }));
-        for found in found {
-            self.tell(cluster, found);
+        self.routes.look(cluster, verdicts);
+        self.floors.look(&self.truth, cluster, changed, verdicts);
+        for alarm in cluster.heard.drain(..) {
+            let holds = alarm.is_none();
+            verdicts.judge(Invariant::Alarm, holds, || alarm.unwrap_or_default());
+        }
+        self.tell(cluster);
+    }
+
+    /// Judges something beside the steps.
+    pub(super) fn judge(
+        &mut self,
+        cluster: &mut Cluster,
+        invariant: Invariant,
+        why: Option<String>,
+    ) {
+        self.verdicts.judge(invariant, why.is_none(), || why.unwrap_or_default());
+        self.tell(cluster);
+    }
+
+    fn tell(&mut self, cluster: &mut Cluster) {
+        for found in std::mem::take(&mut self.verdicts.found) {
+            self.note(cluster, found);
         }
     }
 
     /// Notes a violation; the same one once.
-    pub(super) fn tell(&mut self, cluster: &mut Cluster, found: Found) {
+    fn note(&mut self, cluster: &mut Cluster, found: Found) {
         let line = format!("{}: {}", found.invariant, found.text);
         if self.violations.len() >= MOST_VIOLATIONS || !self.told.insert(line.clone()) {
             return;

@@ -48,8 +48,8 @@ pub(super) struct Cluster {
     pub(super) disturbed: BTreeMap<AppName, Duration>,
     pub(super) excuses: Excuses,
     pub(super) trace: Trace,
-    /// What the loop said that no cluster should hear.
-    pub(super) alarms: Vec<String>,
+    /// For each thing the loop said, whether no cluster should hear it, and why.
+    pub(super) heard: Vec<Option<String>>,
     /// How containers of an image behave, for engines to come.
     behaviours: BTreeMap<String, (ImageRef, Behaviour)>,
     processes: Vec<Process>,
@@ -97,7 +97,7 @@ impl Cluster {
             disturbed: BTreeMap::new(),
             excuses: Excuses::default(),
             trace: Trace::default(),
-            alarms: Vec::new(),
+            heard: Vec::new(),
             behaviours: BTreeMap::new(),
             processes: Vec::new(),
             started: 0,

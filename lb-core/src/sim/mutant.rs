@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check::Invariant;
 use crate::ledger::{HostLedger, Ledger, Phase};
 use crate::model::{AppSpec, Count};
 use crate::orchestrator::Planner;
@@ -34,11 +35,15 @@ pub enum Mutant {
     NeverClears,
     /// Instances of a removed app are not stopped.
     LeavesInstances,
+    /// Tables do not have the backends that their routes lead to.
+    LeadsNowhere,
+    /// It panics once no app is wanted.
+    Panics,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::RoutesToTheDead,
         Self::RoutesToTheUnready,
         Self::BelievesInLostHosts,
@@ -49,7 +54,24 @@ impl Mutant {
         Self::GivesUp,
         Self::NeverClears,
         Self::LeavesInstances,
+        Self::LeadsNowhere,
+        Self::Panics,
     ];
+
+    /// What it violates, at least.
+    pub const fn violates(self) -> Invariant {
+        match self {
+            Self::RoutesToTheDead | Self::RoutesToTheUnready | Self::BelievesInLostHosts => {
+                Invariant::Route
+            }
+            Self::SharesSubnets | Self::ReusesAddresses => Invariant::Address,
+            Self::ForgetsTheFloor => Invariant::Floor,
+            Self::CutsDrains => Invariant::Drain,
+            Self::GivesUp => Invariant::Convergence,
+            Self::NeverClears | Self::LeavesInstances => Invariant::LeftBehind,
+            Self::LeadsNowhere | Self::Panics => Invariant::Alarm,
+        }
+    }
 
     pub(super) fn planner(self) -> Planner {
         Planner::new(move |world, ledger, now| {
@@ -129,6 +151,14 @@ impl Mutant {
                 Action::Stop { id, .. } => !world.apps.contains_key(&id.app),
                 _ => false,
             }),
+            Self::LeadsNowhere => {
+                for action in plan.actions.values_mut().flatten() {
+                    if let Action::Apply(table) = action {
+                        Arc::make_mut(table).backends.clear();
+                    }
+                }
+            }
+            Self::Panics => assert!(!world.apps.is_empty(), "as asked for"),
             _ => {}
         }
         plan

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::check::{Checks, Found, Invariant, end};
+use super::check::{Checks, Invariant, end};
 use super::cluster::Cluster;
 use super::traffic::Traffic;
 use super::weather::Weather;
@@ -89,10 +89,9 @@ impl Story {
         }
         let settled = self.cluster.now();
         self.pass(STAYS).await;
-        if let Some(why) = end::unsettled(&self.checks.truth, &self.cluster) {
-            let text = format!("settled at {:.1} s, and then {why}", settled.as_secs_f64());
-            self.found(Invariant::Convergence, text);
-        }
+        let why = end::unsettled(&self.checks.truth, &self.cluster)
+            .map(|why| format!("settled at {:.1} s, and then {why}", settled.as_secs_f64()));
+        self.checks.judge(&mut self.cluster, Invariant::Convergence, why);
     }
 
     /// Apps whose version does not serve, unless another one is already back in its place.
@@ -120,20 +119,18 @@ impl Story {
             self.pass(Duration::from_secs(1)).await;
             let Some(why) = end::unsettled(&self.checks.truth, &self.cluster) else {
                 self.cluster.say("weather", "all is as asked for");
+                self.checks.judge(&mut self.cluster, invariant, None);
                 return true;
             };
             if self.checks.is_full() {
                 return false;
             }
             if self.cluster.now() >= end {
-                self.found(invariant, format!("after {within:?} {why}"));
+                let why = format!("after {within:?} {why}");
+                self.checks.judge(&mut self.cluster, invariant, Some(why));
                 return false;
             }
         }
-    }
-
-    fn found(&mut self, invariant: Invariant, text: String) {
-        self.checks.tell(&mut self.cluster, Found { invariant, text });
     }
 
     async fn report(mut self) -> Report {
@@ -148,6 +145,7 @@ impl Story {
         Report {
             steps: self.steps,
             faults: self.weather.faults,
+            judged: self.checks.verdicts.judged,
             violations: violations.collect(),
             trace: self.cluster.trace.into_text(),
         }

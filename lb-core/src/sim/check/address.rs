@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::super::cluster::Cluster;
 use super::truth::Truth;
-use super::{Found, Invariant};
+use super::{Invariant, Verdicts};
 use crate::model::HostId;
 use crate::routing::Server;
 
 type Owners<'a> = BTreeMap<Ipv4Addr, (&'a HostId, &'a str)>;
 
-pub(super) fn check_addresses(truth: &Truth, cluster: &Cluster, found: &mut Vec<Found>) {
+pub(super) fn check_addresses(truth: &Truth, cluster: &Cluster, verdicts: &mut Verdicts) {
     if cluster.excuses.addresses > cluster.now() {
         return;
     }
@@ -19,10 +19,11 @@ pub(super) fn check_addresses(truth: &Truth, cluster: &Cluster, found: &mut Vec<
     let mut ports = BTreeMap::new();
     for (host, name, life) in truth.living().filter(|(_, _, life)| life.state.holds()) {
         ports.extend(life.published.iter().map(|port| ((host, *port), name)));
-        if let Some((other, who)) = owners.insert(life.address, (host, name)) {
-            let text = format!("{}: {who} on {other} and {name} on {host}", life.address);
-            found.push(Found { invariant: Invariant::Address, text });
-        }
+        let twin = owners.insert(life.address, (host, name));
+        verdicts.judge(Invariant::Address, twin.is_none(), || {
+            let (other, who) = twin.unwrap_or((host, name));
+            format!("{}: {who} on {other} and {name} on {host}", life.address)
+        });
     }
     for (at, host) in &truth.hosts {
         // Whoever has lost its lease is not waited for: it may serve what it last heard of.
@@ -38,10 +39,10 @@ pub(super) fn check_addresses(truth: &Truth, cluster: &Cluster, found: &mut Vec<
                 }
                 None => owner(&owners, s),
             };
-            if let Some(owner) = owner.filter(|owner| *owner != server.as_str()) {
-                let text = format!("{at} routes to {server} at an address of {owner}");
-                found.push(Found { invariant: Invariant::Address, text });
-            }
+            let right = owner.is_none_or(|owner| owner == server.as_str());
+            verdicts.judge(Invariant::Address, right, || {
+                format!("{at} routes to {server} at an address of {}", owner.unwrap_or_default())
+            });
         }
     }
 }

@@ -7,7 +7,7 @@ use super::super::cluster::Cluster;
 use super::super::host::Ailment;
 use super::super::traffic::{Request, Traffic, leads_to};
 use super::truth::{State, Truth};
-use super::{Found, Invariant, excused};
+use super::{Invariant, Verdicts, excused};
 use crate::model::{AppName, BackendName, HostId, ServerName};
 use crate::routing::ServerState;
 
@@ -34,13 +34,13 @@ impl Drains {
         truth: &Truth,
         cluster: &Cluster,
         traffic: &mut Traffic,
-        found: &mut Vec<Found>,
+        verdicts: &mut Verdicts,
     ) {
         let (open, cut): (Vec<_>, Vec<_>) =
             traffic.open.drain(..).partition(|request| is_served(truth, request));
         traffic.open = open;
         for request in &cut {
-            self.judge(truth, cluster, request, found);
+            self.judge(truth, cluster, request, verdicts);
         }
         let before = std::mem::take(&mut self.0);
         for (at, host) in &truth.hosts {
@@ -62,7 +62,7 @@ impl Drains {
     }
 
     /// A request was cut. That is right when its instance or a host of it is in trouble, or its time was over.
-    fn judge(&self, truth: &Truth, cluster: &Cluster, request: &Request, found: &mut Vec<Found>) {
+    fn judge(&self, truth: &Truth, cluster: &Cluster, request: &Request, verdicts: &mut Verdicts) {
         let Request { at, backend, server, on, .. } = request;
         let now = cluster.now();
         let life = truth.life(on, server.as_str());
@@ -78,13 +78,10 @@ impl Drains {
             None => Duration::ZERO,
         };
         let drain = shortest(cluster, &life.app, now.saturating_sub(lasted));
-        if lasted + TOLERANCE < drain {
-            let text = format!(
-                "{at} cut a request to {server} after {:.1} s of a drain of {drain:?}",
-                lasted.as_secs_f64()
-            );
-            found.push(Found { invariant: Invariant::Drain, text });
-        }
+        verdicts.judge(Invariant::Drain, lasted + TOLERANCE >= drain, || {
+            let lasted = lasted.as_secs_f64();
+            format!("{at} cut a request to {server} after {lasted:.1} s of a drain of {drain:?}")
+        });
     }
 }
 

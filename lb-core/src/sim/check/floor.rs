@@ -9,7 +9,7 @@ use super::super::cluster::Cluster;
 use super::super::deploy::{Deployment, web};
 use super::super::host::Ailment;
 use super::truth::{HostTruth, State, Truth};
-use super::{Found, Invariant};
+use super::{Invariant, Verdicts};
 use crate::model::{App, AppName, HostId};
 use crate::routing::{Server, ServerState};
 
@@ -41,7 +41,7 @@ impl Floors {
         truth: &Truth,
         cluster: &Cluster,
         changed: bool,
-        found: &mut Vec<Found>,
+        verdicts: &mut Verdicts,
     ) {
         self.0.retain(|name, _| cluster.wanted.contains_key(name));
         for (name, deployment) in &cluster.wanted {
@@ -51,7 +51,7 @@ impl Floors {
                 watch.count(truth, cluster, name);
             }
             if watch.excuse(cluster, name) || changed || deployed {
-                watch.judge(deployment, found);
+                watch.judge(deployment, verdicts);
             }
         }
     }
@@ -109,7 +109,7 @@ impl Watch {
         before != self.excused
     }
 
-    fn judge(&mut self, deployment: &Deployment, found: &mut Vec<Found>) {
+    fn judge(&mut self, deployment: &Deployment, verdicts: &mut Verdicts) {
         if self.excused {
             return;
         }
@@ -127,15 +127,13 @@ impl Watch {
         for (host, armed) in std::mem::take(&mut self.armed) {
             let strength = self.strengths.get(&host).copied().unwrap_or(0);
             let floor = armed.saturating_sub(self.slack);
+            verdicts.judge(Invariant::Floor, strength >= floor, || {
+                let name = &app.name;
+                format!("{host} leads to {strength} ready instances of {name}, and must to {floor}")
+            });
             if strength >= floor {
                 self.armed.insert(host, armed);
-                continue;
             }
-            let name = &app.name;
-            let text = format!(
-                "{host} leads to {strength} ready instances of {name}, and must to {floor}"
-            );
-            found.push(Found { invariant: Invariant::Floor, text });
         }
     }
 }

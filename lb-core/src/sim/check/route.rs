@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::cluster::{Cluster, LEASE};
 use super::super::host::{Ailment, Host};
 use super::truth::{State, Truth};
-use super::{Found, Invariant, excused};
+use super::{Invariant, Verdicts, excused};
 use crate::model::{BackendName, HostId, ServerName};
 use crate::routing::{Backend, Server, ServerState};
 
@@ -47,7 +47,7 @@ impl fmt::Display for Why {
 
 impl Routes {
     /// Something changed: which routes lead nowhere now.
-    pub(super) fn compare(&mut self, truth: &Truth, cluster: &Cluster, found: &mut Vec<Found>) {
+    pub(super) fn compare(&mut self, truth: &Truth, cluster: &Cluster, verdicts: &mut Verdicts) {
         let before = std::mem::take(&mut self.bad);
         for (at, host) in &truth.hosts {
             let backends = host.table.iter().flat_map(|t| &t.backends);
@@ -58,6 +58,9 @@ impl Routes {
                         continue;
                     };
                     let Some((why, since)) = fault(truth, cluster, backend, server, on) else {
+                        if excuse(cluster, at, on) < cluster.now() {
+                            verdicts.judge(Invariant::Route, true, String::new);
+                        }
                         continue;
                     };
                     let key = (at.clone(), name.clone(), server.clone());
@@ -66,25 +69,31 @@ impl Routes {
                         _ => since.max(cluster.now()),
                     };
                     self.bad.insert(key, Bad { on: on.clone(), why, since });
-                    too_early(truth, cluster, [at, on], server, found);
+                    too_early(truth, cluster, [at, on], server, verdicts);
                 }
             }
         }
     }
 
     /// Which of them should be gone by now.
-    pub(super) fn look(&self, cluster: &Cluster, found: &mut Vec<Found>) {
+    pub(super) fn look(&self, cluster: &Cluster, verdicts: &mut Verdicts) {
         let now = cluster.now();
         for ((at, backend, server), bad) in &self.bad {
-            let excuse = excused(cluster, [Some(at), None]).max(of_instance(cluster, &bad.on));
-            if now > excuse.max(bad.since).saturating_add(DETECTION) {
-                let (on, why, since) = (&bad.on, bad.why, bad.since.as_secs_f64());
-                let text =
-                    format!("{at} routes {backend} to {server} on {on}, {why} since {since:.1} s");
-                found.push(Found { invariant: Invariant::Route, text });
+            let from = excuse(cluster, at, &bad.on).max(bad.since);
+            if now > from {
+                let soon = now <= from.saturating_add(DETECTION);
+                verdicts.judge(Invariant::Route, soon, || {
+                    let (on, why, since) = (&bad.on, bad.why, bad.since.as_secs_f64());
+                    format!("{at} routes {backend} to {server} on {on}, {why} since {since:.1} s")
+                });
             }
         }
     }
+}
+
+/// Until when a fault may be to blame for a route.
+fn excuse(cluster: &Cluster, at: &HostId, on: &HostId) -> Duration {
+    excused(cluster, [Some(at), None]).max(of_instance(cluster, on))
 }
 
 /// What is wrong with a server that takes requests, and since when. Where no server of a backend is ready,
@@ -120,12 +129,13 @@ fn too_early(
     cluster: &Cluster,
     [at, on]: [&HostId; 2],
     server: &ServerName,
-    found: &mut Vec<Found>,
+    verdicts: &mut Verdicts,
 ) {
-    let never = truth.life(on, server.as_str()).is_none_or(|life| !life.was_ready);
-    if never && cluster.now() > cluster.excuses.platform {
-        let text = format!("{at} routes to {server} on {on}, which never was ready");
-        found.push(Found { invariant: Invariant::Route, text });
+    let was_ready = truth.life(on, server.as_str()).is_some_and(|life| life.was_ready);
+    if cluster.now() > cluster.excuses.platform {
+        verdicts.judge(Invariant::Route, was_ready, || {
+            format!("{at} routes to {server} on {on}, which never was ready")
+        });
     }
 }
 

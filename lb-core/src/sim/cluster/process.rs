@@ -75,9 +75,7 @@ impl Cluster {
         let at = self.clock.elapsed();
         for process in &mut self.processes {
             while let Some(Some(event)) = process.events.0.next().now_or_never() {
-                if let Some(alarm) = alarm(&event.what) {
-                    self.alarms.push(alarm);
-                }
+                self.heard.push(alarm(&event.what));
                 self.trace.say(at, format_args!("p{}", process.number), &event.what);
             }
         }
