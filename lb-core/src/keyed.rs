@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -44,15 +44,10 @@ impl<K: Ord + Clone + Debug + Send + 'static> Keyed<K> {
     {
         let locks = self.locks.clone();
         let subject = format!("{key:?}");
-        // The place in the queue is taken here: tasks may begin in another order than they were made.
         let lock = lock_of(&locks, &key);
-        let mut place = Box::pin(lock.clone().lock_owned());
-        let at_once = (&mut place).now_or_never();
+        let place = place_in_line(&lock);
         let task = tokio::spawn(async move {
-            let turn = match at_once {
-                Some(turn) => turn,
-                None => place.await,
-            };
+            let turn = place.await;
             let result = tokio::time::timeout(deadline, work).await;
             drop(turn);
             forget(&locks, &key, lock);
@@ -72,6 +67,21 @@ impl<K: Ord + Clone + Debug + Send + 'static> Keyed<K> {
                 Err(Error::new(ErrorKind::Unexpected, operation, subject, "the task ended early")
                     .with_source(e))
             }
+        }
+    }
+}
+
+/// Gives the lock in its turn. The place in the line is taken now, not when a task begins to wait: tasks may
+/// begin in another order than they were made.
+pub(crate) fn place_in_line<T>(
+    lock: &Arc<AsyncMutex<T>>,
+) -> impl Future<Output = OwnedMutexGuard<T>> + use<T> {
+    let mut place = Box::pin(lock.clone().lock_owned());
+    let at_once = (&mut place).now_or_never();
+    async move {
+        match at_once {
+            Some(turn) => turn,
+            None => place.await,
         }
     }
 }

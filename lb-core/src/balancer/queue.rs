@@ -1,16 +1,18 @@
 //! Calls of a balancer, one at a time on tasks of their own; of tables that wait, the latest wins.
 
 use std::fmt::Debug;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use tokio::sync::{Mutex as AsyncMutex, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot};
 use tokio::time::sleep;
 
 use super::Applied;
 use crate::error::{Error, ErrorKind, Result};
+use crate::keyed::place_in_line;
 use crate::routing::RoutingTable;
 
 /// Most callers that may wait for one table.
@@ -86,9 +88,9 @@ impl<E: TableEngine> TableQueue<E> {
         operation: &'static str,
         work: impl for<'e> FnOnce(&'e mut E) -> BoxFuture<'e, Result<T, E::Failure>> + Send + 'static,
     ) -> Result<T> {
-        let engine = self.shared.engine.clone();
+        let turn = place_in_line(&self.shared.engine);
         let task = tokio::spawn(async move {
-            let mut engine = engine.lock().await;
+            let mut engine = turn.await;
             work(&mut engine).await.map_err(|failure| E::error(failure, operation))
         });
         task.await.map_err(|e| ended_early::<E>(operation).with_source(e))?
@@ -101,10 +103,10 @@ impl<E: TableEngine> TableQueue<E> {
     pub async fn apply(&self, table: &RoutingTable) -> Result<Applied> {
         let (sender, receiver) = oneshot::channel();
         if self.shared.enqueue(table.clone(), sender)? {
-            let shared = self.shared.clone();
+            let (shared, turn) = (self.shared.clone(), place_in_line(&self.shared.engine));
             tokio::spawn(async move {
                 let server = shared.clone();
-                if tokio::spawn(async move { server.serve().await }).await.is_err() {
+                if tokio::spawn(async move { server.serve(turn).await }).await.is_err() {
                     shared.give_up();
                 }
             });
@@ -128,9 +130,9 @@ impl<E: TableEngine> Shared<E> {
     }
 
     /// Serves the latest table until none waits. While one must wait the engine is free for other calls.
-    async fn serve(&self) {
+    async fn serve(&self, turn: impl Future<Output = OwnedMutexGuard<E>>) {
+        let mut engine = turn.await;
         loop {
-            let mut engine = self.engine.lock().await;
             let Some((table, callers)) = self.take() else { return };
             let pause = match engine.apply(&table).await {
                 Ok(Turn::Wait(time)) => {
@@ -139,15 +141,17 @@ impl<E: TableEngine> Shared<E> {
                 }
                 Ok(Turn::Applied(applied)) => {
                     answer(callers, &Ok(applied));
-                    continue;
+                    Duration::ZERO
                 }
                 Err(failure) => {
                     answer(callers, &Err(E::error(failure, "apply")));
-                    continue;
+                    Duration::ZERO
                 }
             };
+            // Other calls have their turn between two tables.
             drop(engine);
             sleep(pause).await;
+            engine = self.engine.clone().lock_owned().await;
         }
     }
 
@@ -230,6 +234,23 @@ mod tests {
         assert!(answers.iter().all(|a| a.as_ref().unwrap().table == tables[49].hash()));
         let applied = queue.call("look", |e| Box::pin(async { Ok(e.applied.clone()) })).await;
         assert_eq!(applied.unwrap(), [tables[49].clone()]);
+    }
+
+    /// Broke once: their tasks began in any order on several threads, and an abandoned call before a table came
+    /// after it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn abandoned_calls_are_done_in_the_order_they_were_made() {
+        for round in 0..200 {
+            let queue = TableQueue::new(Slow { waited: true, ..Slow::default() });
+            let abandoned = queue.call("empty", |e| {
+                e.applied.clear();
+                Box::pin(std::future::ready(Ok(())))
+            });
+            drop(futures_util::poll!(Box::pin(abandoned)));
+            queue.apply(&table(1)).await.unwrap();
+            let applied = queue.call("look", |e| Box::pin(async { Ok(e.applied.len()) })).await;
+            assert_eq!(applied.unwrap(), 1, "round {round}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
