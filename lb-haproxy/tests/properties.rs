@@ -46,7 +46,7 @@ proptest! {
         let at = at.index(lines.len());
         // What these say is the same for all tables, or a default of HAProxy's own: the reader knows only
         // that they may stand there.
-        let free = ["timeout", "option", "retr", "http-re", "http-check", "tcp-req", "acl", "hash-type", "dynamic"];
+        let free = ["timeout", "option", "retr", "http-re", "tcp-req", "acl", "hash-type", "dynamic"];
         prop_assume!(damage > 1 || !free.iter().any(|word| lines[at].trim_start().starts_with(word)));
         match damage {
             0 => drop(lines.remove(at)),

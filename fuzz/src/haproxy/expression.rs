@@ -1,7 +1,9 @@
 //! Sample expressions, log formats and conditions (manual, 7 and 8.2.4).
 
 /// Fetches with the number of arguments they take.
-const FETCHES: [(&str, usize); 15] = [
+const FETCHES: [(&str, usize); 17] = [
+    ("bc_dst", 0),
+    ("bc_dst_port", 0),
     ("fc_http_major", 0),
     ("method", 0),
     ("path", 0),
@@ -23,10 +25,11 @@ const FETCHES: [(&str, usize); 15] = [
 const MALFORMED: &str = "%.?[^0-9A-Fa-f]";
 
 /// Converters with the least and most arguments.
-const CONVERTERS: [(&str, usize, usize); 9] = [
+const CONVERTERS: [(&str, usize, usize); 10] = [
     ("concat", 1, 3),
     ("field", 2, 3),
     ("host_only", 0, 0),
+    ("iif", 2, 2),
     ("ipmask", 1, 2),
     ("length", 0, 0),
     ("map_beg", 1, 2),
@@ -89,9 +92,15 @@ fn calls(text: &str) -> Result<Vec<Call>, String> {
     }
 }
 
-/// Only `concat` has nothing in its first place, where nothing stands between what it appends.
+/// Only `concat` has nothing in its first place, where nothing stands between what it appends; only a field is
+/// parted by colons, and only a choice (`iif`) is one of brackets.
 fn arguments(call: &str, text: &str) -> Result<Vec<String>, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b);
+    let more: &[u8] = match call {
+        "field" => b":",
+        "iif" => b"[]",
+        _ => b"",
+    };
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-/".contains(&b) || more.contains(&b);
     let argument = |(n, text): (usize, &str)| match text.is_empty() && (call, n) != ("concat", 0) {
         false if text.bytes().all(plain) => Ok(text.to_owned()),
         _ => Err(format!("argument {text:?} of {call}")),

@@ -156,14 +156,33 @@ impl Known {
             }
             ["dynamic-cookie-key", key] if http && *key == name => self.first("dynamic-cookie-key"),
             ["timeout", ..] => self.timeout(words),
-            ["option", "httpchk", "GET", uri] if uri.starts_with('/') => self.first("httpchk"),
-            ["http-check", "expect", "status", "200-399"] => self.first("http-check"),
+            ["option", "httpchk"] => self.first("httpchk"),
+            ["http-check", rest @ ..] => self.http_check(rest),
             ["stick-table", ..] => self.first("stick-table").and(stick_table(words)),
             ["tcp-request", "content", "track-sc0", key] if !http => key_of(key),
             ["tcp-request", "content", "reject", rest @ ..] if !http => self.guarded(rest),
             ["acl", ..] => self.acl(words),
             ["http-request", rest @ ..] if http => self.http_request(rest),
             _ => Err("unknown here".into()),
+        }
+    }
+
+    fn http_check(&mut self, words: &[&str]) -> Line {
+        match words {
+            [set @ ("set-var(check.lb_open)" | "set-var(check.lb_close)"), expression] => {
+                self.first(set).and(key_of(expression))
+            }
+            ["send", "meth", "GET", "uri", uri, "ver", "HTTP/1.1", headers @ ..]
+                if uri.starts_with('/') && headers.len() % 3 == 0 =>
+            {
+                self.first("http-check send")?;
+                headers.chunks_exact(3).try_for_each(|header| match header {
+                    ["hdr", name, value] if is_name(name) => format(value),
+                    _ => Err("no header".into()),
+                })
+            }
+            ["expect", "status", "200-399"] => self.first("http-check expect"),
+            _ => Err("unknown http-check".into()),
         }
     }
 

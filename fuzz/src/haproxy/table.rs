@@ -139,13 +139,29 @@ fn backend(found: &super::Backend, wanted: &Backend, host: Option<&HostId>) -> R
     same("hash", &has("hash-type"), &hashes)?;
     same("rate limit", &has("stick-table"), &wanted.limits.rate.is_some())?;
     same("body limit", &has("http-request deny deny_status 413"), &wanted.limits.body.is_some())?;
-    let check = match &wanted.health.check {
-        Check::Http(path) => Some(format!("option httpchk GET {path}")),
-        Check::Tcp => None,
-    };
-    let asked = found.rules.iter().find(|rule| rule.starts_with("option httpchk"));
-    same("check", &asked, &check.as_ref())?;
+    let of_check =
+        |rule: &&String| rule.starts_with("option httpchk") || rule.starts_with("http-check ");
+    let asked: Vec<_> = found.rules.iter().filter(of_check).cloned().collect();
+    same("check", &asked, &check(&wanted.health.check))?;
     servers(found, wanted, host)
+}
+
+/// The request `lb-core`'s probe makes, with the server's own address as host.
+fn check(check: &Check) -> Vec<String> {
+    let Check::Http(path) = check else { return Vec::new() };
+    let bracket = |name: &str, which: char| {
+        let choice = "bc_dst,field(2,:,0),length";
+        format!("http-check set-var(check.{name}) {choice},iif({which},-),rtrim(-)")
+    };
+    let host = "%[var(check.lb_open)]%[bc_dst]%[var(check.lb_close)]:%[bc_dst_port]";
+    let headers = format!("hdr Host {host} hdr User-Agent lb-probe hdr Accept */*");
+    vec![
+        "option httpchk".to_owned(),
+        bracket("lb_open", '['),
+        bracket("lb_close", ']'),
+        format!("http-check send meth GET uri {path} ver HTTP/1.1 {headers}"),
+        "http-check expect status 200-399".to_owned(),
+    ]
 }
 
 fn balance(balance: &Balance) -> String {

@@ -147,7 +147,8 @@ pub(super) struct BodyView<'a> {
     queue_ms: Option<u64>,
     tunnel_ms: Option<u64>,
     check_ms: Option<u64>,
-    /// The path health checks ask for; absent: a TCP connect.
+    /// The path health checks ask for; absent: a TCP connect. The request is the probe's, header by header:
+    /// what is ready for the one must not be down for the other. An IPv6 address stands in brackets.
     check_path: Option<&'a str>,
     rate: Option<RateView>,
     body: Option<BodyLimitView>,
