@@ -54,23 +54,38 @@ impl Master {
 
     /// What a worker says of itself.
     pub(crate) async fn info(&self, worker: u32) -> Result<WorkerInfo, Failure> {
-        WorkerInfo::parse(&self.0.ask(&format!("@!{worker} show info")).await?)
+        WorkerInfo::parse(&self.of_worker(worker, "show info").await?)
     }
 
     /// A worker's statistics.
     pub(crate) async fn stat(&self, worker: u32) -> Result<Stat, Failure> {
-        Stat::parse(&self.0.ask(&format!("@!{worker} {SHOW_STAT}")).await?)
+        Stat::parse(&self.of_worker(worker, SHOW_STAT).await?)
+    }
+
+    /// The same, and whose they are.
+    pub(crate) async fn counted(&self, worker: u32) -> Result<(WorkerInfo, Stat), Failure> {
+        Ok((self.info(worker).await?, self.stat(worker).await?))
     }
 
     /// The connections a worker holds to servers.
     pub(crate) async fn sessions(&self, worker: u32) -> Result<Vec<SessionEntry>, Failure> {
-        Ok(parse_sessions(&self.0.ask(&format!("@!{worker} show sess")).await?))
+        Ok(parse_sessions(&self.of_worker(worker, "show sess").await?))
     }
 
     /// Shuts one of them. One that has ended is success.
     pub(crate) async fn shut(&self, worker: u32, session: &SessionEntry) -> Result<(), Failure> {
         let change = Change::ShutOne(session.id.clone());
-        change.judge(&self.0.ask(&format!("@!{worker} {change}")).await?).map(drop)
+        change.judge(&self.of_worker(worker, &change.to_string()).await?).map(drop)
+    }
+
+    /// A worker's answer, which an empty line ends. Without one it was cut, or the master speaks of itself.
+    async fn of_worker(&self, worker: u32, command: &str) -> Result<String, Failure> {
+        let command = format!("@!{worker} {command}");
+        let reply = self.0.ask(&command).await?;
+        match reply == "\n" || reply.ends_with("\n\n") {
+            true => Ok(reply),
+            false => Err(Failure::reply(command, &reply)),
+        }
     }
 }
 

@@ -64,6 +64,9 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
     load.finish().await;
     eventually("the old worker ends", async || balancer.traffic().await.unwrap().old_workers == 0)
         .await;
+    let counted =
+        async || balancer.traffic().await.unwrap().backends[&backend_name("shop")].requests;
+    let first = counted().await;
     // A kill: the engine starts it again with the file.
     let before = masters(dir.path());
     let begun = Instant::now();
@@ -73,6 +76,12 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
     })
     .await;
     println!("back after {:?}", begun.elapsed());
+    // The new worker may have the old one's process id; its counts are not a continuation of the old one's.
+    let load = Load::start(port, "/", 4, &[Mode::KeepAlive]);
+    load.more(first + 50).await;
+    let second = load.finish().await;
+    let sum = counted().await;
+    assert!(sum >= first + second, "{first} and {second} are not {sum}");
     assert_eq!(get(port, "/").await.unwrap().body, "b", "the draining one stays so");
     eventually("it says so", async || {
         balancer.traffic().await.is_ok_and(|t| t.table == Some(table.0.hash()))

@@ -22,8 +22,8 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct InForce {
     /// As in the file.
     pub filed: Filed,
-    /// The worker that carries it.
-    pub worker: u32,
+    /// The run of the worker that carries it.
+    pub run: u64,
     /// Servers that left but could not be forgotten yet; they take no requests.
     pub lingering: Vec<Member>,
     /// Whether the worker's servers are known to be the file's.
@@ -115,9 +115,9 @@ impl Engine {
         };
         match &mut self.force {
             Some(force) if force.filed.mark == info.mark => {
-                if force.worker != info.pid {
-                    tracing::info!(worker = info.pid, before = force.worker, "another worker");
-                    force.worker = info.pid;
+                if force.run != info.run() {
+                    tracing::info!(worker = info.pid, "another worker");
+                    force.run = info.run();
                     force.settled = false;
                     force.old_workers = true;
                     force.lingering.clear();
@@ -128,7 +128,7 @@ impl Engine {
                 let filed = blocking(move || filed(&directory)).await?;
                 self.force = filed.filter(|filed| filed.mark == info.mark).map(|filed| InForce {
                     filed,
-                    worker: info.pid,
+                    run: info.run(),
                     lingering: Vec::new(),
                     settled: false,
                     certified: false,

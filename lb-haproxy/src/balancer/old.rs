@@ -3,14 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::engine::Engine;
+use super::look::LOOK_AGAIN;
 use super::members::Member;
+use crate::control::Master;
 use crate::error::Failure;
 
 /// Longest time to shut connections of old workers; what is left ends with them (`hard-stop-after`).
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the master may list a worker that has ended and answers no more.
+const ENDING_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Shuts what old workers still hold to servers that left the table.
@@ -26,6 +30,28 @@ impl Engine {
         }
     }
 
+    /// What an old worker says. `None`: it has ended, and holds nothing. Nothing else means that.
+    pub(super) async fn of_old<T>(
+        &self,
+        worker: u32,
+        ask: impl AsyncFn(&Master, u32) -> Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let patience = Instant::now() + ENDING_PATIENCE;
+        loop {
+            let error = match ask(&self.master, worker).await {
+                Ok(said) => return Ok(Some(said)),
+                Err(error) => error,
+            };
+            if !self.processes().await?.old.contains(&worker) {
+                return Ok(None);
+            }
+            if Instant::now() >= patience {
+                return Err(error);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// An old worker refuses commands about servers ("Proxy is disabled"): each connection is shut by itself.
     async fn shut_all(&mut self, gone: &[Member]) -> Result<(), Failure> {
         let old = self.processes().await?.old;
@@ -35,8 +61,13 @@ impl Engine {
         let gone: BTreeSet<_> =
             gone.iter().map(|m| (m.backend.as_str(), m.server.as_str())).collect();
         for worker in old {
-            // A worker that has ended since holds nothing.
-            let Ok(sessions) = self.master.sessions(worker).await else { continue };
+            let sessions = match self.of_old(worker, Master::sessions).await {
+                Ok(sessions) => sessions.unwrap_or_default(),
+                Err(error) => {
+                    tracing::warn!(worker, %error, "an old worker does not say what it holds");
+                    continue;
+                }
+            };
             for session in sessions {
                 let goes = gone.contains(&(session.backend.as_str(), session.server.as_str()));
                 if goes && !session.connecting {

@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep};
 
 use super::compose::Composed;
 use super::culprits::culprits;
-use super::engine::{Engine, blocking};
+use super::engine::{Engine, blocking, filed};
 use super::filed::Filed;
 use super::launch::{Checked, complaints};
 use super::look::{InForce, LOOK_AGAIN, Met};
 use super::members::Member;
 use super::totals::readings;
-use crate::control::{Processes, Reloaded};
+use crate::control::{Processes, Reloaded, WorkerInfo};
 use crate::error::{Failure, shortened};
 
 /// Longest time from the reload until the new worker shows its mark and the old one has stopped to accept...
@@ -80,7 +80,7 @@ impl Engine {
             Met::Down => Change::Start,
             Met::Foreign | Met::Up(..) => Change::Reload,
         };
-        self.in_force(Filed::of(composed, asked), worker, change).await;
+        self.in_force(Filed::of(composed, asked), &worker, change).await;
         Ok(Tried::Changed(change))
     }
 
@@ -107,12 +107,12 @@ impl Engine {
     async fn count_before_reload(&mut self, met: &Met) {
         let Met::Up(_, info) = met else { return };
         if let Ok(stat) = self.master.stat(info.pid).await {
-            self.totals.add(info.pid.into(), readings(&stat));
+            self.totals.add(info.run(), readings(&stat));
         }
     }
 
     /// Starts or reloads, and waits until the new worker is seen.
-    async fn bring_up(&self, composed: &Composed, met: &Met) -> Result<u32, Failure> {
+    async fn bring_up(&self, composed: &Composed, met: &Met) -> Result<WorkerInfo, Failure> {
         let size = Duration::from_secs((composed.text.len() / BYTES_A_SECOND) as u64);
         if matches!(met, Met::Down) {
             self.parts.launch.start().await?;
@@ -135,7 +135,7 @@ impl Engine {
         mark: &str,
         before: Option<&Processes>,
         deadline: Instant,
-    ) -> Result<u32, Failure> {
+    ) -> Result<WorkerInfo, Failure> {
         let mut read = Instant::now();
         loop {
             if let Some(worker) = self.look(mark, before).await? {
@@ -154,7 +154,11 @@ impl Engine {
         }
     }
 
-    async fn look(&self, mark: &str, before: Option<&Processes>) -> Result<Option<u32>, Failure> {
+    async fn look(
+        &self,
+        mark: &str,
+        before: Option<&Processes>,
+    ) -> Result<Option<WorkerInfo>, Failure> {
         // The master is itself replaced during a reload, and may not be there yet after a start.
         let Ok(now) = self.master.processes().await else { return Ok(None) };
         if before.is_some_and(|b| now.reloads > b.reloads) && now.failed > 0 {
@@ -168,10 +172,11 @@ impl Engine {
             return Ok(None);
         }
         let accepts = match earlier.filter(|worker| now.old.contains(worker)) {
-            Some(old) => self.master.info(old).await.is_ok_and(|info| !info.stopping),
+            // One that does not say so may still accept; one that ended is not among the old next time.
+            Some(old) => !self.master.info(old).await.is_ok_and(|info| info.stopping),
             None => false,
         };
-        Ok((!accepts).then_some(worker))
+        Ok((!accepts).then_some(info))
     }
 
     /// The files are the last good ones again: what now?
@@ -188,6 +193,11 @@ impl Engine {
             (Met::Down, Ok(Met::Down | Met::Foreign) | Err(_)) => {
                 let master = self.master.processes().await.ok().map(|p| p.master);
                 self.parts.launch.stop(master).await?;
+                let directory = self.parts.directory.clone();
+                // It was down by accident: back up as it ran before, unless the next try follows at once.
+                if !learnt && blocking(move || filed(&directory)).await?.is_some() {
+                    self.parts.launch.start().await?;
+                }
             }
             // It ran before and does not any more: back up with the files it ran with.
             (_, Ok(Met::Down)) => self.parts.launch.start().await?,
@@ -200,7 +210,7 @@ impl Engine {
         Err(error)
     }
 
-    async fn in_force(&mut self, filed: Filed, worker: u32, change: Change) {
+    async fn in_force(&mut self, filed: Filed, worker: &WorkerInfo, change: Change) {
         let before = self.force.take();
         let directory = self.parts.directory.clone();
         let gone: Vec<Member> = match &before {
@@ -218,10 +228,10 @@ impl Engine {
         if change == Change::Reload {
             self.reloads += 1;
         }
-        tracing::info!(worker, mark = %filed.mark, ?change, "configuration in force");
+        tracing::info!(worker = worker.pid, mark = %filed.mark, ?change, "configuration in force");
         self.force = Some(InForce {
             filed,
-            worker,
+            run: worker.run(),
             lingering: Vec::new(),
             settled: true,
             certified: true,

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::look::Met;
 use super::members::{self, Steps};
 use super::totals::readings;
-use crate::control::{self, Row, RowKind, Session, Stat};
+use crate::control::{self, Master, Row, RowKind, Session, Stat};
 use crate::error::Failure;
 
 impl Engine {
@@ -27,28 +27,24 @@ impl Engine {
             }
         };
         let (table, stat) = self.verified(&mut session).await?;
-        let processes = self.processes().await?;
-        let mut old = Vec::new();
-        for worker in &processes.old {
-            // One that has ended since holds nothing.
-            if let Ok(stat) = self.master.stat(*worker).await {
-                self.totals.add((*worker).into(), readings(&stat));
-                old.push(stat);
-            }
+        let (mut old, mut runs) = (Vec::new(), vec![info.run()]);
+        for worker in self.processes().await?.old {
+            let Some((info, stat)) = self.of_old(worker, Master::counted).await? else { continue };
+            self.totals.add(info.run(), readings(&stat));
+            runs.push(info.run());
+            old.push(stat);
         }
-        self.totals.add(info.pid.into(), readings(&stat));
-        let alive: Vec<u64> =
-            processes.old.iter().chain([&info.pid]).map(|pid| (*pid).into()).collect();
-        self.totals.keep_sources(&alive);
+        self.totals.add(info.run(), readings(&stat));
+        self.totals.keep_sources(&runs);
         let wanted = |b: &BackendName, s: Option<&ServerName>| {
             let backend = self.force.as_ref().and_then(|f| f.filed.servers.get(b));
             backend.is_some_and(|b| s.is_none_or(|s| b.servers.contains_key(s)))
         };
         self.totals.keep(wanted);
         if let Some(force) = &mut self.force {
-            force.old_workers = !processes.old.is_empty();
+            force.old_workers = !old.is_empty();
         }
-        Ok(Traffic { table, old_workers: processes.old.len() as u32, ..self.report(&stat, &old) })
+        Ok(Traffic { table, old_workers: old.len() as u32, ..self.report(&stat, &old) })
     }
 
     /// The table the worker shows, and the statistics it shows it by. What differs is repaired once.

@@ -57,6 +57,17 @@ impl Bench {
         applied.change
     }
 
+    /// The same by a process that has ended since: HAProxy is left alone.
+    pub async fn apply_and_end(&self, table: &RoutingTable) {
+        let (balancer, table) = (self.again(), table.clone());
+        let process = move || {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(balancer.apply(&table)).unwrap();
+            runtime.shutdown_background();
+        };
+        tokio::task::spawn_blocking(process).await.unwrap();
+    }
+
     pub async fn traffic(&self) -> Traffic {
         self.balancer.traffic().await.unwrap()
     }
