@@ -285,22 +285,33 @@ async fn a_killed_nginx_comes_back_with_all_servers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn what_a_killed_worker_had_in_flight_is_forgotten() {
+async fn what_killed_workers_had_in_flight_and_waiting_is_forgotten() {
     let (bench, port) = (Bench::new(LUA), free_port());
     let a = Instance::http("a").await;
-    bench.apply(&Apps::new().http(port, "/", "shop").server("shop", "a", 1, a.address).0).await;
+    let table = Apps::new().http(port, "/", "shop").server("shop", "a", 1, a.address).with(
+        "shop",
+        |backend| {
+            backend.limits.connections_per_instance = NonZeroU32::new(1);
+            backend.limits.queue = Duration::from_secs(30);
+        },
+    );
+    bench.apply(&table.0).await;
     let asked: Vec<_> =
-        (0..8).map(|_| tokio::spawn(async move { get(port, "/slow-3000").await })).collect();
-    let open = async || {
-        bench.traffic().await.backends[&backend_name("shop")].servers[&server_name("a")].open
-    };
-    eventually("all are in flight", async || open().await == 8).await;
+        (0..8).map(|_| tokio::spawn(async move { get(port, "/slow-5000").await })).collect();
+    eventually("one is in flight, all others wait", async || {
+        let shop = &bench.traffic().await.backends[&backend_name("shop")];
+        (shop.in_flight, shop.queued) == (1, 7)
+    })
+    .await;
     processes::signal("-9", &processes::children(bench.master().unwrap()));
     for answer in asked {
         assert!(answer.await.unwrap().is_err());
     }
-    eventually("none is in flight", async || {
-        bench.balancer.traffic().await.is_ok() && open().await == 0
+    eventually("nothing is in flight, and nobody waits", async || {
+        bench.balancer.traffic().await.is_ok_and(|traffic| {
+            let shop = &traffic.backends[&backend_name("shop")];
+            (shop.in_flight, shop.queued) == (0, 0)
+        })
     })
     .await;
 }

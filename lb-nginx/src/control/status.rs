@@ -144,13 +144,19 @@ impl Status {
     }
 }
 
+/// What is open or waits now. Less than none is none: it counts up again by itself, and is no reason to manage
+/// nothing meanwhile.
+fn gauge(text: &str) -> Option<u64> {
+    text.parse().ok().map(|number: i64| number.max(0).unsigned_abs())
+}
+
 fn backend(words: &[&str]) -> Option<LuaBackend> {
     let [name, requests, failures, queued, micros] = words else { return None };
     Some(LuaBackend {
         name: BackendName::new(name).ok()?,
         requests: requests.parse().ok()?,
         failures: failures.parse().ok()?,
-        queued: queued.parse().ok()?,
+        queued: gauge(queued)?,
         micros: micros.parse().ok()?,
     })
 }
@@ -160,7 +166,7 @@ fn server(words: &[&str]) -> Option<LuaServer> {
     Some(LuaServer {
         backend: BackendName::new(backend).ok()?,
         name: ServerName::new(name).ok()?,
-        open: open.parse().ok()?,
+        open: gauge(open)?,
         requests: requests.parse().ok()?,
         up: match *state {
             "up" => true,
@@ -188,6 +194,18 @@ mod tests {
         assert_eq!((lua.boot, lua.state.as_str()), (99, "ab"));
         assert_eq!((lua.backends[0].failures, lua.backends[0].queued), (2, 3));
         assert_eq!((lua.servers[0].open, lua.servers[0].up, lua.servers[1].up), (5, true, false));
+    }
+
+    #[test]
+    fn less_than_none_in_flight_or_waiting_is_none_and_counters_are_never_less() {
+        let text = |failures| {
+            format!(
+                "mark 0123\nboot 99\nbackend shop.web 1 {failures} -3 4\nserver shop.web a -1 6 up\n"
+            )
+        };
+        let lua = Status::parse(&text(2)).unwrap().lua.unwrap();
+        assert_eq!((lua.backends[0].queued, lua.servers[0].open), (0, 0));
+        assert!(Status::parse(&text(-2)).is_err());
     }
 
     #[test]

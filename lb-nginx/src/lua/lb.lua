@@ -1,12 +1,13 @@
 -- Picks servers that come and go without a reload, and counts what goes to them. Written by lb-nginx.
 --
 -- A backend is a text in the dictionary lb_servers: a line of settings and a line for each server, as
--- balancer/lua.rs writes them. Each worker keeps what it parsed until the turn, a number, changes. Workers of
+-- balancer/server.rs writes them. Each worker keeps what it parsed until the turn, a number, changes. Workers of
 -- all generations share the dictionaries, so an old worker follows changes too.
 --
--- In lb_counts: "w W" of each worker W its process id and mark; "o W BACKEND SERVER" what W has in flight;
--- "r BACKEND SERVER", "n BACKEND" (also those without a server, and with ones that left), "f BACKEND",
--- "t BACKEND" requests, failures and time in microseconds so far; "q BACKEND" who waits; "d BACKEND SERVER" until a server that failed is tried again.
+-- In lb_counts: "w W" of each worker W its process id and mark; "o W BACKEND SERVER" what W has in flight and
+-- "q W BACKEND" who waits in W, which count as long as W lives; "r BACKEND SERVER", "n BACKEND" (also those
+-- without a server, and with ones that left), "f BACKEND", "t BACKEND" requests, failures and time in
+-- microseconds so far; "d BACKEND SERVER" until a server that failed is tried again.
 
 local bit = require "bit"
 local ffi = require "ffi"
@@ -32,11 +33,32 @@ local worker -- the number of this worker
 local known = {} -- backends by name, as parsed
 local counted = {} -- by key, what is to be added to lb_counts
 local busy = 0 -- requests in flight in this worker
+local flights = {} -- by key, what this worker has in flight to a server: one of each name, also when it returns
+local waiting = {} -- by backend, how many requests wait in this worker
 
 -- Backends -------------------------------------------------------------------------------------------------
 
-local function key(kind, backend, server)
-    return kind .. " " .. backend .. " " .. server
+local function key(kind, one, other)
+    return kind .. " " .. one .. " " .. other
+end
+
+-- Exact whatever became of the key: the memory forgets the eldest when it is full.
+local function show(flight)
+    counts:set(flight.key, flight.open)
+end
+
+local function flight_to(backend, server)
+    local name = key("o", worker, backend .. " " .. server)
+    local flight = flights[name] or { key = name, open = 0 }
+    flights[name], flight.gone = flight, false
+    return flight
+end
+
+local function forget_ended(flight)
+    if flight.gone and flight.open == 0 then
+        counts:delete(flight.key)
+        flights[flight.key] = nil
+    end
 end
 
 local function server_of(backend, line)
@@ -46,10 +68,9 @@ local function server_of(backend, line)
     end
     return {
         name = name, host = host, port = tonumber(port), weight = tonumber(weight),
-        id = tonumber(id), active = state == "active", open = 0, failures = 0, failed_at = 0,
+        id = tonumber(id), active = state == "active", failures = 0, failed_at = 0,
         since = ngx.now(), seed = ngx.crc32_long(id .. " " .. name),
         token = ngx.md5(name .. " " .. host .. " " .. port):sub(1, 16),
-        open_key = worker and key("o " .. worker, backend, name),
         requests_key = key("r", backend, name), down_key = key("d", backend, name),
     }
 end
@@ -68,7 +89,7 @@ local function backend_of(name, text)
         cookie = cookie ~= "-" and cookie or nil,
         header = header ~= "-" and "http_" .. header:gsub("-", "_") or nil,
         list = {}, by_token = {}, cursor = 0, even = true,
-        requests_key = "n " .. name, failures_key = "f " .. name, time_key = "t " .. name, queue_key = "q " .. name,
+        requests_key = "n " .. name, failures_key = "f " .. name, time_key = "t " .. name,
     }
     for line in lines do
         local server, wrong = server_of(name, line)
@@ -82,26 +103,27 @@ local function backend_of(name, text)
     return backend
 end
 
--- What is in flight to a server that stays goes on being counted.
-local function inherit(backend, before)
+-- What is in flight to a server goes on being counted when it stays, moves, or leaves and returns.
+local function replace(before, backend)
     local had = {}
-    for _, server in ipairs(before.list) do
+    for _, server in ipairs(before and before.list or {}) do
         had[server.token] = server
+        server.flight.gone = true
     end
-    for i, server in ipairs(backend.list) do
+    for i, server in ipairs(backend and backend.list or {}) do
         local old = had[server.token]
         if old then
             old.weight, old.active, old.id, old.seed = server.weight, server.active, server.id, server.seed
-            old.gone = nil
             had[server.token] = nil
             backend.list[i], backend.by_token[server.token] = old, old
+            old.flight.gone = false
+        else
+            server.flight = flight_to(backend.name, server.name)
         end
     end
     for _, server in pairs(had) do
-        server.gone = true
-        if server.open == 0 and server.open_key then
-            counts:delete(server.open_key)
-        end
+        server.active = false
+        forget_ended(server.flight)
     end
 end
 
@@ -112,6 +134,7 @@ local function backend_named(name)
     end
     local text = servers:get("b " .. name)
     if not text then
+        replace(backend, nil)
         known[name] = nil
         return nil
     end
@@ -120,9 +143,8 @@ local function backend_named(name)
         if not fresh then
             return nil
         end
-        if backend then
-            inherit(fresh, backend)
-        else
+        replace(backend, fresh)
+        if not backend then
             for _, server in ipairs(fresh.list) do
                 server.since = 0 -- there when this worker began: no slow start
             end
@@ -155,12 +177,16 @@ local function workers()
     return found
 end
 
-local function open_of(backend, server, live)
-    local open = 0
+local function over_all(live, kind, what)
+    local sum = 0
     for number in pairs(live) do
-        open = open + (counts:get(key("o " .. number, backend, server)) or 0)
+        sum = sum + (counts:get(key(kind, number, what)) or 0)
     end
-    return open
+    return sum
+end
+
+local function open_of(backend, server, live)
+    return over_all(live, "o", backend .. " " .. server)
 end
 
 -- Picking --------------------------------------------------------------------------------------------------
@@ -171,20 +197,21 @@ local function total(backend, server)
     if not M.live or M.live_until < ngx.now() then
         M.live, M.live_until = workers(), ngx.now() + 1
     end
-    local open = server.open
+    local open, what = server.flight.open, backend.name .. " " .. server.name
     for number in pairs(M.live) do
         if number ~= worker then
-            open = open + math.max(counts:get(key("o " .. number, backend.name, server.name)) or 0, backend.free)
+            open = open + math.max(counts:get(key("o", number, what)) or 0, backend.free)
         end
     end
     return open
 end
 
 local function has_room(backend, server)
-    if backend.limit == 0 or server.open < backend.free then
+    local open = server.flight.open
+    if backend.limit == 0 or open < backend.free then
         return true
     end
-    return server.open < backend.limit and total(backend, server) < backend.limit
+    return open < backend.limit and total(backend, server) < backend.limit
 end
 
 local function takes(backend, server, tried)
@@ -206,7 +233,7 @@ local function least(backend, tried)
     for i = 0, n - 1 do
         local server = list[(backend.cursor + i - 1) % n + 1]
         if takes(backend, server, tried) then
-            local load = (server.open + 1) / share(backend, server)
+            local load = (server.flight.open + 1) / share(backend, server)
             if load < best_load then
                 best, best_load = server, load
             end
@@ -264,7 +291,7 @@ end
 
 local function random_two(backend, tried)
     local one, other = drawn(backend, tried), drawn(backend, tried)
-    if one and (other.open + 1) / share(backend, other) < (one.open + 1) / share(backend, one) then
+    if one and (other.flight.open + 1) / share(backend, other) < (one.flight.open + 1) / share(backend, one) then
         return other
     end
     return one
@@ -355,16 +382,16 @@ local function is_full(backend)
 end
 
 local function take(server)
-    server.open = server.open + 1
-    counts:incr(server.open_key, 1, 0)
+    local flight = server.flight
+    flight.open = flight.open + 1
+    show(flight)
 end
 
 local function release(server)
-    server.open = server.open - 1
-    counts:incr(server.open_key, -1, 0)
-    if server.gone and server.open == 0 then
-        counts:delete(server.open_key)
-    end
+    local flight = server.flight
+    flight.open = flight.open - 1
+    show(flight)
+    forget_ended(flight)
 end
 
 -- Takes a server for this request. Where a limit is set, other workers may have taken the last place.
@@ -374,23 +401,29 @@ local function taken(backend, tried)
         return nil
     end
     take(server)
-    if backend.limit > 0 and server.open > backend.free and total(backend, server) > backend.limit then
+    if backend.limit > 0 and server.flight.open > backend.free and total(backend, server) > backend.limit then
         release(server)
         return nil
     end
     return server
 end
 
+local function wait(name, more)
+    local number = (waiting[name] or 0) + more
+    waiting[name] = number > 0 and number or nil
+    counts:set(key("q", worker, name), waiting[name])
+end
+
 local function waited(backend)
     local until_then = ngx.now() + backend.queue
-    counts:incr(backend.queue_key, 1, 0)
+    wait(backend.name, 1)
     local server
     repeat
         ngx.sleep(QUEUE_STEP)
         backend = backend_named(backend.name) or backend
         server = taken(backend)
     until server or ngx.now() >= until_then
-    counts:incr(backend.queue_key, -1, 0)
+    wait(backend.name, -1)
     return server, backend
 end
 
@@ -452,7 +485,7 @@ function M.balance()
         request.tried[before] = true
         local backend = backend_named(request.backend.name) or request.backend
         -- With no other left it was a kept connection that broke: the same server by a new one.
-        request.server = taken(backend, request.tried) or (before.active and not before.gone and before)
+        request.server = taken(backend, request.tried) or (before.active and before)
         if not request.server then
             return ngx.exit(ngx.ERROR)
         end
@@ -520,22 +553,32 @@ local function names()
     return list
 end
 
--- Servers that leave while something is in flight to them are reported until it has ended.
+-- What was counted goes with a server or a backend: one that returns begins at 0. Servers that leave while
+-- something is in flight to them are reported until it has ended, or until they return.
 local function remember_gone(name, before, after)
-    local stays, live = {}, workers()
+    local stays, live, gone = {}, workers(), {}
     for _, server in ipairs(after and after.list or {}) do
         stays[server.name] = true
     end
-    local gone = servers:get "gone" or ""
-    for _, server in ipairs(before.list) do
+    for line, backend, server in (servers:get "gone" or ""):gmatch "((%S+) (%S+)\n)" do
+        if backend ~= name or not stays[server] then
+            gone[#gone + 1] = line
+        end
+    end
+    for _, server in ipairs(before and before.list or {}) do
         if not stays[server.name] then
             counts:delete(server.requests_key)
             if open_of(name, server.name, live) > 0 then
-                gone = gone .. name .. " " .. server.name .. "\n"
+                gone[#gone + 1] = name .. " " .. server.name .. "\n"
             end
         end
     end
-    servers:set("gone", gone)
+    if before and not after then
+        counts:delete(before.requests_key)
+        counts:delete(before.failures_key)
+        counts:delete(before.time_key)
+    end
+    servers:set("gone", table.concat(gone))
 end
 
 -- Takes over backends: "backend NAME" and its lines, "remove NAME", and first "all HASH" or "state HASH", which
@@ -576,9 +619,7 @@ local function take_over(text)
             end
         end
         local before = servers:get("b " .. changed)
-        if before then
-            remember_gone(changed, backend_of(changed, before), new)
-        end
+        remember_gone(changed, before and backend_of(changed, before), new)
         if new then
             local ok, full = servers:safe_set("b " .. changed, new.text)
             if not ok then
@@ -645,7 +686,7 @@ function M.status()
         local backend = backend_named(name)
         if backend then
             say("backend %s %d %d %d %d", name, counts:get(backend.requests_key) or 0,
-                counts:get(backend.failures_key) or 0, counts:get(backend.queue_key) or 0,
+                counts:get(backend.failures_key) or 0, over_all(live, "q", name),
                 counts:get(backend.time_key) or 0)
             for _, server in ipairs(backend.list) do
                 say("server %s %s %d %d %s", name, server.name, open_of(name, server.name, live),
@@ -688,6 +729,9 @@ end
 
 function M.end_worker()
     settle()
+    for name in pairs(flights) do
+        counts:delete(name)
+    end
     counts:delete("w " .. worker)
 end
 

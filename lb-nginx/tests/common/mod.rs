@@ -42,6 +42,13 @@ impl Bench {
         Self { dir, balancer, way, renderer }
     }
 
+    /// By Lua in one worker, which all requests go through.
+    pub fn of_one_worker() -> Self {
+        let mut bench = Self::new(Membership::RunTimeHttp);
+        bench.balancer = built(bench.builder().workers(1.try_into().unwrap()));
+        bench
+    }
+
     /// Another balancer on the same directory.
     pub fn again(&self) -> NginxBalancer {
         built(self.builder())

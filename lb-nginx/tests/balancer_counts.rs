@@ -1,0 +1,91 @@
+//! What a real NGINX counts: in flight, waiting and so far, while servers leave and return.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
+
+mod common;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use common::Bench;
+use lb_core::{Backend, BackendTraffic, Change, ServerTraffic};
+use lb_test_support::client::get;
+use lb_test_support::{Apps, Instance, backend_name, eventually, free_port, server_name};
+
+async fn of(bench: &Bench, app: &str) -> BackendTraffic {
+    bench.traffic().await.backends.remove(&backend_name(app)).unwrap_or_default()
+}
+
+async fn server(bench: &Bench, app: &str, name: &str) -> Option<ServerTraffic> {
+    of(bench, app).await.servers.get(&server_name(name)).copied()
+}
+
+/// Limits of one request at a time and instance, and a queue.
+fn queues(backend: &mut Backend) {
+    backend.limits.connections_per_instance = NonZeroU32::new(1);
+    backend.limits.queue = Duration::from_secs(30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn a_server_that_returns_while_a_request_is_in_flight_is_counted_once() {
+    let bench = Bench::of_one_worker();
+    let (port, a) = (free_port(), Instance::http("a").await);
+    // Another app has the same address: what is open to it is not shut when the server leaves.
+    let with = Apps::new()
+        .http(port, "/", "shop")
+        .server("shop", "a", 1, a.address)
+        .http(port, "/other", "other")
+        .server("other", "o", 1, a.address);
+    let without = with.clone().without("shop", "a");
+    bench.apply(&with.0).await;
+    let slow = |ms: u32| tokio::spawn(async move { get(port, &format!("/slow-{ms}")).await });
+    for round in 1..=3_u64 {
+        let first = slow(1_000);
+        eventually("one is in flight", async || of(&bench, "shop").await.in_flight == 1).await;
+        assert_eq!(bench.apply(&without.0).await, Change::Servers);
+        let gone = server(&bench, "shop", "a").await.unwrap();
+        assert_eq!((gone.open, gone.up), (1, false), "round {round}: until it has ended");
+        assert_eq!(bench.apply(&with.0).await, Change::Servers);
+        let second = slow(2_000);
+        eventually("both are", async || of(&bench, "shop").await.in_flight == 2).await;
+        let back = server(&bench, "shop", "a").await.unwrap();
+        assert_eq!((back.open, back.up), (2, true), "round {round}");
+        assert_eq!(first.await.unwrap().unwrap().body, "a");
+        let shop = of(&bench, "shop").await;
+        assert_eq!((shop.in_flight, shop.servers.len()), (1, 1), "round {round}: {shop:?}");
+        assert_eq!(second.await.unwrap().unwrap().body, "a");
+        eventually("none is", async || of(&bench, "shop").await.in_flight == 0).await;
+        assert_eq!(bench.apply(&without.0).await, Change::Servers);
+        assert_eq!(server(&bench, "shop", "a").await, None, "round {round}");
+        assert_eq!(bench.apply(&with.0).await, Change::Servers);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn a_server_that_moves_keeps_what_is_in_flight_and_its_limit() {
+    let bench = Bench::of_one_worker();
+    let (port, a, b) = (free_port(), Instance::http("a").await, Instance::http("b").await);
+    let at = |address| {
+        Apps::new()
+            .http(port, "/", "shop")
+            .server("shop", "s", 1, address)
+            .with("shop", queues)
+            .http(port, "/other", "other")
+            .server("other", "o", 1, a.address)
+    };
+    bench.apply(&at(a.address).0).await;
+    let first = tokio::spawn(async move { get(port, "/slow-1500").await });
+    eventually("one is in flight", async || of(&bench, "shop").await.in_flight == 1).await;
+    assert_eq!(bench.apply(&at(b.address).0).await, Change::Servers);
+    let second = tokio::spawn(async move { get(port, "/").await });
+    eventually("the next waits", async || of(&bench, "shop").await.queued == 1).await;
+    assert_eq!(of(&bench, "shop").await.in_flight, 1);
+    assert_eq!(first.await.unwrap().unwrap().body, "a");
+    assert_eq!(second.await.unwrap().unwrap().body, "b");
+    eventually("none is", async || {
+        let shop = of(&bench, "shop").await;
+        (shop.in_flight, shop.queued) == (0, 0)
+    })
+    .await;
+}
