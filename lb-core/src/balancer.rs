@@ -172,7 +172,8 @@ impl TryFrom<String> for SetAside {
 }
 
 /// What goes through a balancer. Counters never go back while the value that reports them lives (a
-/// balancer's restart or reload is made up for); a reader must all the same take a smaller one as a reset.
+/// balancer's restart or reload is made up for), but those of what left the table and comes again may begin at
+/// 0: a reader must take a smaller one as a reset.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Traffic {
     /// The hash of the table in force, as the balancer itself says; `None`: none of ours.

@@ -31,12 +31,21 @@ impl Totals {
         let mut latest = BTreeMap::new();
         for (key, now) in readings {
             let then = before.remove(&key).unwrap_or_default();
-            let sum = self.sums.entry(key.clone()).or_default();
-            sum.requests = sum.requests.saturating_add(since(then.requests, now.requests));
-            sum.failures = sum.failures.saturating_add(since(then.failures, now.failures));
+            let requests = since(then.requests, now.requests);
+            let failures = since(then.failures, now.failures);
+            self.add_more([(key.clone(), Count { requests, failures })]);
             latest.insert(key, now);
         }
         self.seen.insert(source, latest);
+    }
+
+    /// Adds what was counted since such counts were last added.
+    pub fn add_more(&mut self, counts: impl IntoIterator<Item = (Counted, Count)>) {
+        for (key, more) in counts {
+            let sum = self.sums.entry(key).or_default();
+            sum.requests = sum.requests.saturating_add(more.requests);
+            sum.failures = sum.failures.saturating_add(more.failures);
+        }
     }
 
     /// Forgets sources that ended; their counts stay in the sums.
@@ -44,7 +53,7 @@ impl Totals {
         self.seen.retain(|source, _| alive.contains(source));
     }
 
-    /// Forgets what is neither wanted nor in any reading: names do not come again.
+    /// Forgets what is neither wanted nor in any reading: what comes again begins at 0.
     pub fn keep(&mut self, wanted: impl Fn(&BackendName, Option<&ServerName>) -> bool) {
         let seen = &self.seen;
         self.sums.retain(|key, _| {
@@ -97,9 +106,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_forgotten() {
+    fn what_is_gone_is_forgotten_and_begins_at_0_when_it_comes_again() {
         let name = BackendName::new("a.b").unwrap();
         let mut totals = Totals::default();
+        totals.add_more(reading(3));
+        totals.add_more(reading(2));
+        assert_eq!(totals.of(&name, None), Count { requests: 5, failures: 2 });
+        totals.keep(|_, _| false);
         totals.add(10, reading(7));
         totals.keep(|_, _| false);
         assert_eq!(totals.of(&name, None).requests, 7, "still in a reading");

@@ -15,9 +15,6 @@ use super::server::{Entry, Picker};
 use crate::control::{self, LogTarget, Logged, LuaStatus, Status};
 use crate::error::Failure;
 
-/// The source of log lines' counts among [`Totals`](lb_core::balancer::Totals): it begins with this value.
-const LOG_SOURCE: u64 = u64::MAX;
-
 /// Mean times, from sums that grow.
 #[derive(Debug, Default)]
 pub(crate) struct Times(BTreeMap<BackendName, Timed>);
@@ -42,6 +39,17 @@ impl Times {
             *timed = Timed { seconds, requests, mean: Some(mean) };
         }
         timed.mean
+    }
+
+    /// Takes in so many seconds and requests more.
+    fn add_more(&mut self, name: &BackendName, seconds: f64, requests: u64) {
+        let timed = self.0.get(name).copied().unwrap_or_default();
+        self.mean(name, timed.seconds + seconds, timed.requests.saturating_add(requests));
+    }
+
+    /// The latest mean.
+    fn latest(&self, name: &BackendName) -> Option<f64> {
+        self.0.get(name)?.mean
     }
 }
 
@@ -99,8 +107,10 @@ impl Engine {
         .await
     }
 
-    /// The counters of a run that is about to end, while they are easily read.
+    /// The counters of a run that is about to end, while they are easily read, and those of log lines, while the
+    /// addresses in them are this table's.
     pub(super) fn count_before_reload(&mut self, met: &Met) {
+        self.count_logged();
         if let Met::Up(status) = met
             && let Some(lua) = &status.lua
         {
@@ -113,11 +123,13 @@ impl Engine {
         status: &Status,
         open: &BTreeMap<SocketAddr, u64>,
     ) -> BTreeMap<BackendName, BackendTraffic> {
+        self.count_logged();
         let Some(force) = &self.force else { return BTreeMap::new() };
         let record = &force.filed.record;
         let mut backends: BTreeMap<BackendName, BackendTraffic> = BTreeMap::new();
         for (name, entry) in record.backends() {
             let backend = backends.entry(name.clone()).or_default();
+            backend.response_time = self.times.latest(name);
             for (server, address) in entry.servers() {
                 let open = open.get(&address).copied().unwrap_or_default();
                 backend.in_flight += open;
@@ -126,20 +138,11 @@ impl Engine {
                 backend.servers.insert(server, traffic);
             }
         }
-        let mut sources = vec![LOG_SOURCE];
-        let logged = self.logged();
-        self.totals.add(LOG_SOURCE, logged.iter().map(|(key, l)| (key.clone(), count(l))));
-        for ((name, server), l) in &logged {
-            if let (None, Some(backend)) = (server, backends.get_mut(name)) {
-                backend.response_time = self.times.mean(name, l.seconds, l.timed);
-            }
-        }
         if let Some(lua) = &status.lua {
-            sources.push(lua.boot);
             self.totals.add(lua.boot, readings(lua));
             add_lua(lua, &mut backends, &mut self.times);
         }
-        self.totals.keep_sources(&sources);
+        self.totals.keep_sources(status.lua.as_ref().map(|lua| lua.boot).as_slice());
         for (name, backend) in &mut backends {
             let sum = self.totals.of(name, None);
             (backend.requests, backend.failures) = (sum.requests, sum.failures);
@@ -151,14 +154,27 @@ impl Engine {
             backends.get(b).is_some_and(|b| s.is_none_or(|s| b.servers.contains_key(s)))
         };
         self.totals.keep(wanted);
+        self.times.0.retain(|name, _| backends.contains_key(name));
         backends
     }
 
-    /// The counts of log lines, by names of the table: a backend's own, and its servers'.
+    /// Adds what log lines said since the last call.
+    fn count_logged(&mut self) {
+        let logged = self.logged();
+        for ((name, server), l) in &logged {
+            if server.is_none() {
+                self.times.add_more(name, l.seconds, l.timed);
+            }
+        }
+        let count = |l: Logged| Count { requests: l.requests, failures: l.failures };
+        self.totals.add_more(logged.into_iter().map(|(key, l)| (key, count(l))));
+    }
+
+    /// The same by names of the table: a backend's own counts, and its servers'.
     fn logged(&self) -> BTreeMap<Counted, Logged> {
         let mut by_name: BTreeMap<Counted, Logged> = BTreeMap::new();
         let (Some(force), Some(log)) = (&self.force, &self.log) else { return by_name };
-        for ((target, address), logged) in log.counts() {
+        for ((target, address), logged) in log.take() {
             let backend = match target {
                 LogTarget::Backend(name) => Some(name),
                 LogTarget::Port(port) => force.filed.listeners.get(&port).cloned().flatten(),
@@ -176,10 +192,6 @@ impl Engine {
         }
         by_name
     }
-}
-
-const fn count(logged: &Logged) -> Count {
-    Count { requests: logged.requests, failures: logged.failures }
 }
 
 /// Lua's counters. A backend's go on when a server leaves it.

@@ -17,7 +17,7 @@ use crate::error::Failure;
 const MOST_LINE: usize = 8 * 1024;
 /// Longest time of a request that is believed, in seconds: some thirty years.
 const MOST_SECONDS: f64 = 1e9;
-/// Most backends and servers that are counted apart.
+/// Most backends and servers that are counted apart between two calls of [`Receiver::take`].
 const MOST_COUNTED: usize = 100_000;
 
 /// Whose requests: a listener's port for byte streams, a backend's name for HTTP; and the server's address.
@@ -30,7 +30,7 @@ pub(crate) enum Target {
     Backend(BackendName),
 }
 
-/// Counts so far.
+/// Counts of some lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Logged {
     pub requests: u64,
@@ -75,9 +75,9 @@ impl Receiver {
         Ok(Self { counts, task })
     }
 
-    /// The counts so far.
-    pub(crate) fn counts(&self) -> BTreeMap<Whose, Logged> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What was counted since the last call.
+    pub(crate) fn take(&self) -> BTreeMap<Whose, Logged> {
+        std::mem::take(&mut *self.counts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -153,6 +153,26 @@ mod tests {
         let line = br#"<190>Nov 25 03:13:22 lb: {"port":"5432","server":"","status":"502","requests":"1","seconds":"0.001"}"#;
         let (whose, counts) = parse(line).unwrap();
         assert_eq!((whose, counts.failures), ((Target::Port(5432), None), 1));
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.sock");
+        let receiver = Receiver::bind(&path, None).unwrap();
+        let sender = UnixDatagram::unbound().unwrap();
+        for port in [1, 1, 2] {
+            let line = format!(
+                r#"{{"port":"{port}","server":"","status":"200","requests":"1","seconds":""}}"#
+            );
+            sender.send_to(line.as_bytes(), &path).await.unwrap();
+            let came = async || !receiver.counts.lock().unwrap().is_empty();
+            lb_test_support::eventually("the line came", came).await;
+            let taken: Vec<_> =
+                receiver.take().into_iter().map(|(whose, l)| (whose.0, l.requests)).collect();
+            assert_eq!(taken, [(Target::Port(port), 1)]);
+            assert_eq!(receiver.take(), BTreeMap::new());
+        }
     }
 
     #[test]
