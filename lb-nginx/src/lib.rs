@@ -16,6 +16,14 @@
 //! Reloads are coalesced, at most one a second. Streams of other apps go on in old workers for as long as
 //! [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after).
 //!
+//! # Connections of servers that left
+//!
+//! They are shut in the kernel's table of sockets. That takes this process `CAP_NET_ADMIN`, NGINX's network
+//! namespace, and a Linux of 4.9 or later with `CONFIG_INET_DIAG_DESTROY`. Where one of them is missing, each
+//! change warns of it, and the promise is: a server that left gets nothing new, and what is open to it goes on
+//! until it ends by itself, the instance stops (which an orchestrator has it do next) or, in workers of before a
+//! reload, [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after) is over.
+//!
 //! # What NGINX does differently
 //!
 //! - **Health.** A server is left alone for `interval x fall` after `fall` failed tries in a row; nothing is

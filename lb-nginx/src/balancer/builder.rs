@@ -74,7 +74,8 @@ impl NginxBalancerBuilder {
     /// Runs NGINX in a container on the host's network, restarted always. The official image of 1.22 or
     /// later, or one with `nginx`, `sh`, `mkfifo`, `id` and a user `nginx`.
     ///
-    /// The calling process must be root on the same host: the sockets in the directory are root's only.
+    /// The calling process must be root on the same host, with `CAP_NET_ADMIN`: the sockets in the directory are
+    /// root's only, and connections of servers that left are shut ([what happens without](crate#connections-of-servers-that-left)).
     #[must_use]
     pub fn in_container(
         mut self,
@@ -87,7 +88,8 @@ impl NginxBalancerBuilder {
     }
 
     /// Runs NGINX as a process: `program` is its binary. As root, its workers run as `nginx`, `www-data` or
-    /// `nobody`.
+    /// `nobody`. Without `CAP_NET_ADMIN`, connections of servers that left
+    /// [end by themselves](crate#connections-of-servers-that-left).
     ///
     /// Dropping the balancer, and the end of this process, leave it serving; a balancer built later on the
     /// same directory takes it over. [`shutdown`](lb_core::LoadBalancer::shutdown) ends it. While this

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use lb_core::{Change, TableHash};
+use lb_core::{Change, Error, ErrorKind, TableHash};
 
 use super::compose::{CONFIG, Composed, RECORD_FILE, STATUS_SOCKET};
 use super::engine::{Engine, blocking};
@@ -90,15 +90,19 @@ impl Engine {
         left.retain(|address| !stays.contains(address));
         let status = self.parts.directory.path().join(STATUS_SOCKET);
         let work = blocking(move || {
-            if left.is_empty() || !control::shares_network(&status) {
-                return Ok(Ok(0));
+            if left.is_empty() {
+                return Ok(0);
             }
-            Ok(control::shut(&left))
+            let wrong = |why: String| Error::new(ErrorKind::Unavailable, "", "sockets", why);
+            if !control::shares_network(&status) {
+                let why = "this process must be in NGINX's network namespace".to_owned();
+                return Err(wrong(why).into());
+            }
+            Ok(control::shut(&left).map_err(|e| wrong(e.to_string()))?)
         });
         match work.await {
-            Ok(Ok(0)) => {}
-            Ok(Ok(shut)) => tracing::info!(shut, "connections to servers that left"),
-            Ok(Err(error)) => tracing::warn!(%error, "connections to servers that left not shut"),
+            Ok(0) => {}
+            Ok(shut) => tracing::info!(shut, "connections to servers that left"),
             Err(error) => tracing::warn!(%error, "connections to servers that left not shut"),
         }
     }

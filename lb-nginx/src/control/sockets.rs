@@ -5,14 +5,16 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
-use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, recv, sendto, socket};
 
 /// States of `/proc/net/tcp` in which a connection is open or about to be (`include/net/tcp_states.h`).
 const OPEN: [&str; 2] = ["01", "02"];
-/// `SOCK_DESTROY` of `linux/sock_diag.h`, and `NLM_F_REQUEST` of `linux/netlink.h`.
+/// `SOCK_DESTROY` of `linux/sock_diag.h`; `NLM_F_REQUEST | NLM_F_ACK` and `NLMSG_ERROR` of `linux/netlink.h`.
 const SOCK_DESTROY: u16 = 21;
-const NLM_F_REQUEST: u16 = 1;
+const REQUEST_WITH_ANSWER: u16 = 1 | 4;
+const NLMSG_ERROR: u16 = 2;
 
 /// A connection from this network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,11 @@ pub(crate) fn connections(to: &BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, u64
     counts
 }
 
-/// Shuts the connections to these addresses (Linux 4.9; `CAP_NET_ADMIN`): how many there were.
+/// Shuts the connections to these addresses: how many were.
+///
+/// # Errors
+/// `PermissionDenied` without `CAP_NET_ADMIN`, `Unsupported` where the kernel cannot (before 4.9, or without
+/// `CONFIG_INET_DIAG_DESTROY`).
 pub(crate) fn shut(to: &BTreeSet<SocketAddr>) -> io::Result<usize> {
     let found = all(to);
     if found.is_empty() {
@@ -45,10 +51,31 @@ pub(crate) fn shut(to: &BTreeSet<SocketAddr>) -> io::Result<usize> {
     }
     let netlink = socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG))?;
     let kernel = SocketAddrNetlink::new(0, 0);
+    let mut ended = Vec::new();
     for connection in &found {
         sendto(&netlink, &destroy(connection), SendFlags::empty(), &kernel)?;
+        // The kernel has answered when the message counts as sent.
+        let mut answer = [0; 256];
+        let (length, _) = recv(&netlink, &mut answer, RecvFlags::DONTWAIT)?;
+        match error_in(&answer[..length]) {
+            Some(0) => {}
+            Some(number) if number == Errno::NOENT.raw_os_error() => ended.push(*connection),
+            Some(number) => return Err(io::Error::from_raw_os_error(number)),
+            None => return Err(io::ErrorKind::InvalidData.into()),
+        }
     }
-    Ok(found.len())
+    // What is not found has ended by itself, or the kernel lacks the module that finds it.
+    if !ended.is_empty() && all(to).iter().any(|open| ended.contains(open)) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    Ok(found.len() - ended.len())
+}
+
+/// The number of the error in an answer, a `nlmsghdr` with a `nlmsgerr`; 0: it was done.
+fn error_in(answer: &[u8]) -> Option<i32> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    let number = i32::from_ne_bytes(answer.get(16..20)?.try_into().ok()?);
+    (kind == NLMSG_ERROR).then(|| number.checked_neg())?
 }
 
 fn all(to: &BTreeSet<SocketAddr>) -> Vec<Connection> {
@@ -110,7 +137,7 @@ fn destroy(connection: &Connection) -> Vec<u8> {
     let mut message = Vec::with_capacity(16 + body.len());
     message.extend((16 + body.len() as u32).to_ne_bytes());
     message.extend(SOCK_DESTROY.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend(REQUEST_WITH_ANSWER.to_ne_bytes());
     message.extend([0; 8]); // sequence and port
     message.extend(body);
     message
@@ -119,6 +146,9 @@ fn destroy(connection: &Connection) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
     use super::*;
 
@@ -143,6 +173,50 @@ mod tests {
             assert_eq!(connections(&[at].into()), [(at, 2)].into());
             drop(held);
             assert_eq!(connections(&[at].into()), BTreeMap::new());
+        }
+    }
+
+    #[test]
+    fn the_kernels_answer_tells_the_error() {
+        let answer = |kind: u16, number: i32| {
+            let mut bytes = 36_u32.to_ne_bytes().to_vec();
+            bytes.extend(kind.to_ne_bytes());
+            bytes.extend([0; 10]);
+            bytes.extend(number.to_ne_bytes());
+            bytes
+        };
+        assert_eq!(error_in(&answer(NLMSG_ERROR, 0)), Some(0));
+        assert_eq!(error_in(&answer(NLMSG_ERROR, -1)), Some(1));
+        assert_eq!(error_in(&answer(3, 0)), None);
+        assert_eq!(error_in(&answer(NLMSG_ERROR, 0)[..18]), None);
+        assert_eq!(error_in(&answer(NLMSG_ERROR, i32::MIN)), None);
+    }
+
+    #[test]
+    fn what_may_not_be_shut_is_an_error_and_stays() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let _held = TcpStream::connect(at).unwrap();
+        let tried = thread::spawn(move || {
+            let mut rights = capabilities(None).unwrap();
+            rights.effective -= CapabilitySet::NET_ADMIN;
+            set_capabilities(None, rights).unwrap(); // of this thread
+            shut(&[at].into())
+        });
+        assert_eq!(tried.join().unwrap().unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(connections(&[at].into()), [(at, 1)].into());
+    }
+
+    #[test]
+    #[ignore = "needs CAP_NET_ADMIN (testbed/test)"]
+    fn what_was_shut_is_counted() {
+        for listener in ["127.0.0.1:0", "[::1]:0"].map(TcpListener::bind) {
+            let Ok(listener) = listener else { continue }; // a machine without IPv6
+            let at = listener.local_addr().unwrap();
+            let _held = [TcpStream::connect(at).unwrap(), TcpStream::connect(at).unwrap()];
+            assert_eq!(shut(&[at].into()).unwrap(), 2);
+            assert_eq!(connections(&[at].into()), BTreeMap::new());
+            assert_eq!(shut(&[at].into()).unwrap(), 0);
         }
     }
 }
