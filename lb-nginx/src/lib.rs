@@ -13,6 +13,9 @@
 //! | 1.27.4 and later | by a reload with `keepalive_min_timeout` | by a reload | no lost request of a client that is never idle for 10 s |
 //! | otherwise | by a reload | by a reload | at most one closed keep-alive connection per client connection and reload, never a failed new connection |
 //!
+//! The first and the last way are tested with NGINX 1.22, under load and faults. That of 1.27.4 is tested by the
+//! configuration it renders and by its detection from what such binaries say (`nginx -V`), not with one.
+//!
 //! Reloads are coalesced, at most one a second. Streams of other apps go on in old workers for as long as
 //! [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after).
 //!

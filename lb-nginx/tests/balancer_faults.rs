@@ -6,13 +6,11 @@ mod common;
 use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::num::NonZeroU32;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Bench, WAYS, loopback, nginx};
+use common::{Bench, WAYS, loopback, nginx, script};
 use lb_core::{
     Change, ConfigRenderer, Error, ErrorKind, Fragment, LoadBalancer, Membership, RateLimit,
     RenderedConfig, Result, RoutingTable, SetAside,
@@ -142,13 +140,6 @@ async fn a_configuration_refused_as_a_whole_leaves_the_last_good_one() {
         assert_eq!(get(port, "/").await.unwrap().body, "a");
         assert_eq!(bench.traffic().await.table, Some(good.0.hash()));
     }
-}
-
-fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
-    let path = dir.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its part
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,6 +99,14 @@ impl Drop for Bench {
 /// Everything on loopback only.
 pub fn loopback() -> NginxRenderer {
     NginxRenderer::builder().bind_address(IpAddr::V4(Ipv4Addr::LOCALHOST)).build().unwrap()
+}
+
+/// A program in the shell's language.
+pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
+    let path = dir.join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
 }
 
 fn builder(dir: &Path, way: Membership, renderer: Arc<dyn ConfigRenderer>) -> NginxBalancerBuilder {
