@@ -6,6 +6,7 @@
 mod aside;
 mod container;
 mod directory;
+mod failure;
 mod ports;
 mod process;
 mod queue;
@@ -24,6 +25,7 @@ use crate::routing::{RoutingTable, TableHash};
 pub use self::aside::{Aside, Refused, named_by, quoted, reasons, reduced};
 pub use self::container::BalancerContainer;
 pub use self::directory::{ConfigDirectory, Snapshot};
+pub use self::failure::{Failure, shortened};
 pub use self::ports::{Held, Owner};
 pub use self::process::{KeptProcess, run_program};
 pub use self::queue::{TableEngine, TableQueue, Turn};

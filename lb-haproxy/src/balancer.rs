@@ -29,6 +29,9 @@ use self::engine::Engine;
 pub(crate) use self::server::ServerEntry;
 pub use self::server::server_lines;
 
+/// What errors call it.
+const PROGRAM: &str = "haproxy";
+
 /// The image of [`in_container`](HaproxyBalancerBuilder::in_container) by default: the official one.
 pub const DEFAULT_IMAGE: &str = "haproxy:2.6";
 

@@ -19,7 +19,7 @@ pub(crate) use self::sessions::{SessionEntry, parse_sessions};
 pub(crate) use self::socket::{Session, Socket};
 pub(crate) use self::stat::{Row, RowKind, Stat};
 
-use crate::error::Failure;
+use lb_core::balancer::Failure;
 
 /// Statistics of all backends and servers: their lines only, without frontends.
 const SHOW_STAT: &str = "show stat -1 6 -1";

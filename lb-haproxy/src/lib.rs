@@ -63,7 +63,6 @@
 
 mod balancer;
 mod control;
-mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod layout;

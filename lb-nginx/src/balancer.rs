@@ -35,6 +35,9 @@ pub(crate) use self::{
     traffic::{Times, add_lua},
 };
 
+/// What errors call it.
+const PROGRAM: &str = "nginx";
+
 /// The image of [`in_container`](NginxBalancerBuilder::in_container) by default: the official one.
 pub const DEFAULT_IMAGE: &str = "nginx:1.28";
 

@@ -79,7 +79,6 @@ extern crate self as lb_nginx;
 
 mod balancer;
 mod control;
-mod error;
 #[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 pub mod layout;

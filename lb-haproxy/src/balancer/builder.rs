@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::balancer::{BalancerContainer, ConfigDirectory};
+use lb_core::balancer::{BalancerContainer, ConfigDirectory, Failure};
 use lb_core::{
     ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth, Result,
 };
@@ -16,7 +16,6 @@ use super::engine::{Engine, Parts};
 use super::launch::{AsProcess, Attached, InContainer, Launch};
 use super::limits::Resources;
 use crate::HaproxyRenderer;
-use crate::error::Failure;
 
 /// How long an old worker may live after a reload, unless said otherwise; also the planner's default.
 pub const HARD_STOP_AFTER: Duration = Duration::from_secs(60);
@@ -139,7 +138,7 @@ impl HaproxyBalancerBuilder {
     /// `Invalid` when the directory cannot hold sockets or stand in a configuration, or when the mode is
     /// missing.
     pub fn build(self) -> Result<HaproxyBalancer> {
-        let parts = self.parts().map_err(|failure| failure.during("build"))?;
+        let parts = self.parts().map_err(|failure| failure.during("build", super::PROGRAM))?;
         Ok(HaproxyBalancer::new(Engine::new(parts)))
     }
 

@@ -1,11 +1,11 @@
 //! Changing the contents of certificates without a reload.
 
+use lb_core::balancer::Failure;
 use lb_core::{FileName, Secret};
 
 use super::compose::{ADMIN_SOCKET, Composed};
 use super::engine::{Engine, blocking};
 use crate::control::{Socket, abort_certificate, commit_certificate, set_certificate};
-use crate::error::Failure;
 
 impl Engine {
     /// Has the worker take over certificates that differ from those in the directory: all, where it is not

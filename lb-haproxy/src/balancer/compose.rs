@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use lb_core::balancer::Failure;
 use lb_core::{
     BackendName, CertificatePem, FileName, Fragment, Listener, RenderedConfig, RoutingTable,
     Secret, TableHash,
@@ -15,7 +16,6 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::limits::Limits;
 use super::server::{self, Servers};
-use crate::error::Failure;
 use crate::layout;
 
 /// The configuration's file name.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lb_core::balancer::{
-    Aside, ConfigDirectory, Held, Owner, Refused, TableEngine, Totals, Turn, named_by, reasons,
-    reduced,
+    Aside, ConfigDirectory, Failure, Held, Owner, Refused, TableEngine, Totals, Turn, named_by,
+    reasons, reduced,
 };
 use lb_core::{
     Applied, BalancerInfo, Change, ConfigRenderer, FileName, Membership, RoutingTable, TableHash,
@@ -23,7 +23,6 @@ use super::look::{InForce, Met};
 use super::members::{self, Member, Steps};
 use super::reload::Tried;
 use crate::control::{self, Master, Session, Socket};
-use crate::error::Failure;
 
 /// Least time between two reloads: an old worker costs memory for as long as its connections live.
 pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -289,7 +288,7 @@ impl TableEngine for Engine {
     }
 
     fn error(failure: Failure, operation: &'static str) -> lb_core::Error {
-        failure.during(operation)
+        failure.during(operation, super::PROGRAM)
     }
 }
 

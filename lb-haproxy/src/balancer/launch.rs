@@ -9,13 +9,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_core::balancer::{Owner, run_program};
+use lb_core::balancer::{Failure, Owner, run_program, shortened};
 use lb_core::{Error, Exit};
 
 pub(crate) use self::attached::Attached;
 pub(crate) use self::container::InContainer;
 pub(crate) use self::process::AsProcess;
-use crate::error::Failure;
 
 /// Longest time the check of a configuration may take.
 pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(20);
@@ -98,7 +97,7 @@ fn unprivileged() -> Vec<String> {
 pub(crate) fn complaints(log: &str) -> String {
     let latest = log.rfind("haproxy version is").map_or(log, |at| &log[at..]);
     let alerts: Vec<&str> = latest.lines().filter(|l| l.contains("[ALERT]")).collect();
-    crate::error::shortened(&match alerts.is_empty() {
+    shortened(&match alerts.is_empty() {
         true => latest.to_owned(),
         false => alerts.join("; "),
     })

@@ -8,7 +8,7 @@ use super::engine::{Engine, blocking, filed};
 use super::filed::Filed;
 use super::members::Member;
 use crate::control::{self, Processes, Session, WorkerInfo};
-use crate::error::Failure;
+use lb_core::balancer::Failure;
 
 /// How long a HAProxy that should run may take to come back by itself.
 const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);

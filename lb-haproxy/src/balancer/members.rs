@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, ServerName};
 use tokio::time::{Instant, sleep};
 
 use super::server::{BackendServers, ServerEntry, Servers};
 use crate::control::{Change, RowKind, Session, Stat, Verdict, sessions};
-use crate::error::Failure;
 use crate::layout;
 
 /// How long a server whose connections were shut is tried to be deleted before it is left, in

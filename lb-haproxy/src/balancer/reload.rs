@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_core::balancer::{Aside, Owner, reasons};
+use lb_core::balancer::{Aside, Failure, Owner, reasons, shortened};
 use lb_core::{Change, TableHash};
 use tokio::time::{Instant, sleep};
 
@@ -15,7 +15,6 @@ use super::look::{InForce, LOOK_AGAIN, Met};
 use super::members::Member;
 use super::totals::readings;
 use crate::control::{Processes, Reloaded, WorkerInfo};
-use crate::error::{Failure, shortened};
 
 /// Longest time from the reload until the new worker shows its mark and the old one has stopped to accept...
 const SEEN_WITHIN: Duration = Duration::from_secs(2);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lb_core::balancer::Failure;
 use lb_core::{
     BackendName, BackendTraffic, ErrorKind, ServerName, ServerTraffic, TableHash, Traffic,
 };
@@ -11,7 +12,6 @@ use super::look::Met;
 use super::members::{self, Steps};
 use super::totals::readings;
 use crate::control::{self, Master, Row, RowKind, Session, Stat};
-use crate::error::Failure;
 
 impl Engine {
     /// Reads all workers. Servers that are not as the file says are put right first.

@@ -1,9 +1,9 @@
 //! `set ssl cert` and `commit ssl cert`.
 
+use lb_core::balancer::Failure;
 use lb_core::{FileName, Secret};
 
 use super::socket::Socket;
-use crate::error::Failure;
 
 /// Most bytes of a certificate a command can carry (`tune.bufsize`, less the command).
 pub(crate) const MOST_PEM: usize = 15 * 1024;

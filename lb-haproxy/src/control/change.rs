@@ -2,9 +2,8 @@
 
 use std::fmt;
 
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, ServerName};
-
-use crate::error::Failure;
 
 /// One command. Names are types that admit no separator: none can become two commands.
 #[derive(Debug, Clone, PartialEq, Eq)]

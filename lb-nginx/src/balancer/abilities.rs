@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use lb_core::Membership;
+use lb_core::balancer::Failure;
 
 use super::compose::CONFIG;
 use super::engine::Parts;
 use super::launch::{Checked, Worker, check};
 use super::main_lines::temporary_paths;
-use crate::error::Failure;
 
 /// `keepalive_min_timeout` is there from this version on.
 const GENTLE: Version = Version(1, 27, 4);

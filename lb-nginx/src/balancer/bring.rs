@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_core::balancer::{Aside, Held, Turn, named_by, reasons, reduced};
+use lb_core::balancer::{Aside, Failure, Held, Turn, named_by, reasons, reduced};
 use lb_core::{Applied, Change, Protocol, RoutingTable, SetAside, TableHash};
 use tokio::time::Instant;
 
@@ -11,7 +11,6 @@ use super::compose::{Composed, Ground};
 use super::engine::{Engine, Found};
 use super::look::Met;
 use super::reload::Tried;
-use crate::error::Failure;
 
 /// Least time between two reloads: an old worker costs memory for as long as its connections live.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);

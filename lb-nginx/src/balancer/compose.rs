@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use lb_core::balancer::Failure;
 use lb_core::{
     Backend, BackendName, CertificatePem, FileName, Fragment, Listener, Protocol, RenderedConfig,
     RoutingTable, Secret, TableHash,
@@ -15,7 +16,6 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::abilities::Abilities;
 use super::main_lines::{self, MainSettings};
 use super::server::{self, Picker, Record};
-use crate::error::Failure;
 use crate::layout;
 
 /// The configuration's file name.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lb_core::balancer::{ConfigDirectory, Refused, TableEngine, Totals, Turn};
+use lb_core::balancer::{ConfigDirectory, Failure, Refused, TableEngine, Totals, Turn};
 use lb_core::{BalancerInfo, ConfigRenderer, FileName, RoutingTable};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -18,7 +18,6 @@ use super::look::InForce;
 use super::main_lines::MainSettings;
 use super::traffic::Times;
 use crate::control::{Receiver, StatusSocket};
-use crate::error::Failure;
 
 /// What a balancer is made of.
 #[derive(Debug)]
@@ -185,7 +184,7 @@ impl TableEngine for Engine {
     }
 
     fn error(failure: Failure, operation: &'static str) -> lb_core::Error {
-        failure.during(operation)
+        failure.during(operation, super::PROGRAM)
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_core::balancer::ConfigDirectory;
+use lb_core::balancer::{ConfigDirectory, Failure};
 use lb_core::{BackendName, FileName, TableHash};
 
 use super::compose::{Composed, RECORD_FILE};
 use super::server::Record;
-use crate::error::Failure;
 
 /// The table in the files, as far as the balancer needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]

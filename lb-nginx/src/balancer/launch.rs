@@ -8,13 +8,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_core::balancer::Owner;
+use lb_core::balancer::{Failure, Owner, shortened};
 use lb_core::{Error, Exit};
 
 pub(crate) use self::container::InContainer;
 pub(crate) use self::process::AsProcess;
 use super::compose::CONFIG;
-use crate::error::Failure;
 
 /// Longest time the check of a configuration may take.
 pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(20);
@@ -89,7 +88,7 @@ fn unchecked(error: &Error) -> Failure {
 pub(crate) fn complaints(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|l| l.contains("[emerg]")).collect();
     let last = lines.len().saturating_sub(5);
-    crate::error::shortened(&match lines.is_empty() {
+    shortened(&match lines.is_empty() {
         true => log.to_owned(),
         false => lines[last..].join("; "),
     })

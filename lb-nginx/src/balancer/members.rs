@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use lb_core::balancer::Failure;
 use lb_core::{Change, Error, ErrorKind, TableHash};
 
 use super::compose::{CONFIG, Composed, RECORD_FILE, STATUS_SOCKET};
@@ -11,7 +12,6 @@ use super::filed::Filed;
 use super::look::Met;
 use super::server::Record;
 use crate::control;
-use crate::error::Failure;
 
 impl Engine {
     /// Changes what needs no reload, if nothing else differs. `None`: it takes a reload.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_core::balancer::{Aside, reasons};
+use lb_core::balancer::{Aside, Failure, reasons, shortened};
 use lb_core::{Change, TableHash};
 use tokio::time::{Instant, sleep};
 
@@ -13,7 +13,6 @@ use super::filed::Filed;
 use super::launch::{Checked, check, complaints};
 use super::look::{InForce, LOOK_AGAIN, Met};
 use crate::control::Processes;
-use crate::error::{Failure, shortened};
 
 /// Longest time from the reload until a new worker shows its mark and no old one accepts: NGINX itself tries
 /// for 2.5 s to bind a port, and must not succeed after everything was put back...

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use lb_core::balancer::{Count, Counted};
+use lb_core::balancer::{Count, Counted, Failure};
 use lb_core::{
     BackendName, BackendTraffic, Error, ErrorKind, ServerName, ServerTraffic, TableHash, Traffic,
 };
@@ -13,7 +13,6 @@ use super::engine::{Engine, blocking};
 use super::look::Met;
 use super::server::{Entry, Picker};
 use crate::control::{self, LogTarget, Logged, LuaStatus, Status};
-use crate::error::Failure;
 
 /// Mean times, from sums that grow.
 #[derive(Debug, Default)]

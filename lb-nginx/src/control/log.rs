@@ -6,12 +6,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, Error, ErrorKind};
 use serde::Deserialize;
 use tokio::net::UnixDatagram;
 use tokio::task::JoinHandle;
-
-use crate::error::Failure;
 
 /// Longest line; what is longer is cut and not counted.
 const MOST_LINE: usize = 8 * 1024;

@@ -4,12 +4,11 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-
-use crate::error::Failure;
 
 /// Longest time for a request to be answered.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -89,7 +88,7 @@ impl StatusSocket {
             let mut stream = UnixStream::connect(&self.path)
                 .await
                 .map_err(|source| Failure::Connect { path: self.path.clone(), source })?;
-            let cut = |_| Failure::Cut { path: self.path.clone(), request: request.to_owned() };
+            let cut = |_| Failure::Cut { path: self.path.clone(), command: request.to_owned() };
             let head = format!("{request} HTTP/1.0\r\nContent-Length: {}\r\n\r\n", body.len());
             stream.write_all(head.as_bytes()).await.map_err(cut)?;
             stream.write_all(body.as_bytes()).await.map_err(cut)?;
@@ -113,8 +112,8 @@ impl StatusSocket {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         timeout(DEADLINE, work).await.unwrap_or_else(|_| {
-            let (path, request) = (self.path.clone(), request.to_owned());
-            Err(Failure::Silent { path, request, deadline: DEADLINE })
+            let (path, command) = (self.path.clone(), request.to_owned());
+            Err(Failure::Silent { path, command, deadline: DEADLINE })
         })
     }
 }

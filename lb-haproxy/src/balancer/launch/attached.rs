@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_core::balancer::Owner;
+use lb_core::balancer::{Failure, Owner};
 
 use super::{Checked, Launch, check_by};
 use crate::balancer::limits::own_descriptors;
-use crate::error::Failure;
 
 /// A HAProxy started by somebody else from our file.
 #[derive(Debug)]

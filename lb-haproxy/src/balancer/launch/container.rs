@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lb_core::ErrorKind;
-use lb_core::balancer::{BalancerContainer, Owner};
+use lb_core::balancer::{BalancerContainer, Failure, Owner};
 
 use super::{CHECK_DEADLINE, Checked, Launch, unchecked};
 use crate::balancer::compose::{CONFIG, MASTER_SOCKET};
-use crate::error::Failure;
 
 /// Longest time from the container's start to HAProxy's first answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);

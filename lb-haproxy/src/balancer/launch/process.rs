@@ -4,12 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_core::balancer::{ConfigDirectory, KeptProcess, Owner};
+use lb_core::balancer::{ConfigDirectory, Failure, KeptProcess, Owner};
 
 use super::{Checked, Launch, check_by, unprivileged};
 use crate::balancer::compose::MASTER_SOCKET;
 use crate::balancer::limits::own_descriptors;
-use crate::error::Failure;
 
 /// Longest time from start to the first answer.
 const START_DEADLINE: Duration = Duration::from_secs(10);

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_core::balancer::{BalancerContainer, Owner};
+use lb_core::balancer::{BalancerContainer, Failure, Owner};
 use lb_core::{Capability, ErrorKind, Exit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 
 use super::{CHECK_DEADLINE, Launch, Worker, unchecked};
 use crate::balancer::compose::ORDERS;
-use crate::error::Failure;
 
 /// Longest time from the container's start to NGINX's first answer.
 const START_DEADLINE: Duration = Duration::from_secs(30);

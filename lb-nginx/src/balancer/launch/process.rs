@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lb_core::Exit;
-use lb_core::balancer::{ConfigDirectory, KeptProcess, Owner, run_program};
+use lb_core::balancer::{ConfigDirectory, Failure, KeptProcess, Owner, run_program};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{CHECK_DEADLINE, Launch, Worker, unchecked};
 use crate::balancer::compose::{NONE_SOCKET, STATUS_SOCKET};
 use crate::control::{Processes, orphans};
-use crate::error::Failure;
 
 /// Longest time from start to the first answer.
 const START_DEADLINE: Duration = Duration::from_secs(10);

@@ -1,42 +1,91 @@
-//! What can go wrong between this crate and HAProxy, and how the contracts' error says it.
+//! What can go wrong between a backend and its balancer, and how the contracts' error says it.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lb_core::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 
 /// Longest part of a program's output or of a reply kept in an error, in characters.
 const MOST_SHOWN: usize = 2_000;
 
-/// An error of this crate.
+/// A failure on the way to a balancer, or of it.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failure {
+pub enum Failure {
+    /// Its socket takes no connection.
     #[error("cannot be reached: {source}")]
-    Connect { path: PathBuf, source: io::Error },
+    Connect {
+        /// Of the socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It took a command and has not answered.
     #[error("did not answer {command:?} within {deadline:?}")]
-    Silent { path: PathBuf, command: String, deadline: Duration },
+    Silent {
+        /// Of the socket.
+        path: PathBuf,
+        /// What was asked.
+        command: String,
+        /// How long that was waited for.
+        deadline: Duration,
+    },
+    /// Its answer has no end.
     #[error("broke off while answering {command:?}")]
-    Cut { path: PathBuf, command: String },
+    Cut {
+        /// Of the socket.
+        path: PathBuf,
+        /// What was asked.
+        command: String,
+    },
+    /// Its answer is none that is known.
     #[error("answered {command:?} with {reply:?}")]
-    Reply { command: String, reply: String },
+    Reply {
+        /// What was asked.
+        command: String,
+        /// The end of what it said.
+        reply: String,
+    },
+    /// It refuses the configuration.
     #[error("{message}")]
-    Configuration { message: String },
+    Configuration {
+        /// What it says of it.
+        message: String,
+    },
+    /// The backend was built wrongly.
     #[error("{message}")]
-    Setup { field: &'static str, message: String },
+    Setup {
+        /// What to build otherwise.
+        field: &'static str,
+        /// What would be right.
+        message: String,
+    },
+    /// It does not start.
     #[error("cannot be started: {message}")]
-    Start { message: String },
+    Start {
+        /// Why.
+        message: String,
+    },
+    /// Nobody could say whether the configuration is right.
     #[error("the check could not be run: {message}")]
-    Checker { message: String },
+    Checker {
+        /// Why.
+        message: String,
+    },
+    /// It took the new configuration and does not run it.
     #[error("the new configuration did not come up, the last one serves on: {message}")]
-    NotSeen { message: String },
+    NotSeen {
+        /// What it says of it.
+        message: String,
+    },
+    /// An error of a contract.
     #[error("{0}")]
     Other(#[from] Error),
 }
 
 impl Failure {
-    /// A reply that no version of HAProxy known here gives.
-    pub(crate) fn reply(command: impl Into<String>, reply: &str) -> Self {
+    /// A reply that no version known here gives.
+    pub fn reply(command: impl Into<String>, reply: &str) -> Self {
         Self::Reply { command: command.into(), reply: shortened(reply) }
     }
 
@@ -54,24 +103,24 @@ impl Failure {
         }
     }
 
-    fn subject(&self) -> String {
+    fn subject(&self, program: &str) -> String {
         match self {
             Self::Connect { path, .. } | Self::Silent { path, .. } | Self::Cut { path, .. } => {
                 path.display().to_string()
             }
             Self::Setup { field, .. } => (*field).to_owned(),
-            _ => "haproxy".to_owned(),
+            _ => program.to_owned(),
         }
     }
 
-    /// The contracts' error, while doing `operation`.
-    pub(crate) fn during(self, operation: &'static str) -> Error {
+    /// The contracts' error, while doing `operation` with the balancer's program.
+    pub fn during(self, operation: &'static str, program: &str) -> Error {
         match self {
             Self::Other(error) if error.operation().is_empty() => error.during(operation),
             Self::Other(error) => error,
             failure => {
                 let message = failure.to_string();
-                Error::new(failure.kind(), operation, failure.subject(), message)
+                Error::new(failure.kind(), operation, failure.subject(program), message)
                     .with_source(failure)
             }
         }
@@ -79,7 +128,7 @@ impl Failure {
 }
 
 /// The last part of a long text, where programs say why they gave up.
-pub(crate) fn shortened(text: &str) -> String {
+pub fn shortened(text: &str) -> String {
     let text = text.trim();
     let count = text.chars().count();
     match count > MOST_SHOWN {
@@ -97,7 +146,7 @@ mod tests {
         let path = PathBuf::from("/run/lb/master.sock");
         let e =
             Failure::Silent { path, command: "show proc".into(), deadline: Duration::from_secs(2) }
-                .during("apply");
+                .during("apply", "haproxy");
         assert_eq!(e.kind(), ErrorKind::Timeout);
         assert_eq!(
             e.to_string(),
