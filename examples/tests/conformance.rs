@@ -123,6 +123,10 @@ impl RuntimeSetup for Engine {
     async fn make_only(&self, cluster: &ClusterId, spec: &ContainerSpec) {
         self.of(cluster).books.make_only(spec).unwrap();
     }
+
+    fn is_in_memory(&self) -> bool {
+        true
+    }
 }
 
 mod custom_runtime {
@@ -145,6 +149,8 @@ mod custom_runtime {
             privileges_are_dropped: "functions have this process's",
             a_read_only_root_has_its_writable_places: "functions have no files",
             want_of_memory_is_told: "it does not enforce limits",
+            calls_on_a_stalled_engine_time_out: "it is within this process",
+            a_call_dropped_on_a_stalled_engine_is_done_once_it_goes_on: "it is within this process",
         },
     }
 }

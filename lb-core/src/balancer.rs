@@ -43,6 +43,8 @@ pub use self::totals::{Count, Counted, Totals};
 ///   the table has its remaining connections shut.
 /// - Calls are served one at a time and run to their end on a task the backend owns: dropping the future
 ///   abandons the wait. Of calls that wait, the latest table wins.
+/// - Each call has a deadline of its own and fails with `Timeout` rather than hang; once the balancer goes on,
+///   the next call finds whatever was left undone.
 /// - A listener or backend that alone keeps the table from coming up is set aside, reported in
 ///   [`Applied::set_aside`], and all others go on.
 #[async_trait]

@@ -71,7 +71,8 @@
 //! ```
 //!
 //! A case that is left out stays as an ignored test that shows the reason. Run with `--include-ignored` it
-//! checks that the case does fail: one that would pass must be put back.
+//! checks that the case does fail, by the bounds of any other: one that would pass must be put back. Over a
+//! backend in memory, whose setup says so, the clock runs ahead meanwhile.
 #![allow(clippy::unwrap_used, reason = "a case fails by panicking")]
 
 pub mod app_store;
@@ -92,7 +93,8 @@ mod wire;
 mod wrapped;
 
 pub use self::cases::{
-    Ground, MOST_CUTS, PATIENCE, check, eventually, left_out, poll_times, refused,
+    Ground, MOST_CUTS, PATIENCE, Stalled, at_each_await, check, eventually, in_time, left_out,
+    poll_times, refused,
 };
 pub use self::faulty::Faulty;
 #[doc(hidden)]

@@ -63,7 +63,7 @@ pub trait LedgerStore: Debug + Send + Sync + 'static {
     async fn save(&self, ledger: &Ledger, term: Term) -> Result<()>;
 }
 
-/// Measurements of the past, for policies that learn from them.
+/// Measurements of the past, for policies that learn from them. Cancelling a call leaves it done or not done.
 #[async_trait]
 pub trait LoadStore: Debug + Send + Sync + 'static {
     /// Adds a sample; the store keeps a bounded number an app and drops the oldest.
@@ -102,7 +102,8 @@ pub enum Standing {
 /// At most one process believes itself leader of a term; terms never repeat and only rise. Between two
 /// terms both may believe: the term fences the older.
 pub trait Leadership: Debug + Send + Sync + 'static {
-    /// Stands for election: the standing now, and again at each change. Dropping the stream resigns.
+    /// Stands for election: the standing now, and again at each change. Dropping the stream resigns, also while
+    /// it waits; dropping the wait for an item loses none.
     fn campaign(&self) -> BoxStream<'static, Result<Standing>>;
 }
 

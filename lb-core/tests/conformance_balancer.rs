@@ -5,10 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lb_core::conformance::balancer::BalancerSetup;
-use lb_core::conformance::{Faulty, Wire, Wrapped};
+use lb_core::conformance::{Faulty, Stalled, Wire, Wrapped};
 use lb_core::{LoadBalancer, MemoryBalancer};
 
 #[derive(Debug, Default)]
@@ -27,6 +28,16 @@ impl BalancerSetup for Memory {
     fn port(&self) -> u16 {
         static NEXT: AtomicU16 = AtomicU16::new(18_000);
         NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
+    async fn stall(&self) -> Stalled {
+        let faults = self.0.faults().clone();
+        faults.stall(Duration::from_secs(3));
+        Stalled::until(move || faults.go_on())
+    }
+
+    fn is_in_memory(&self) -> bool {
+        true
     }
 }
 

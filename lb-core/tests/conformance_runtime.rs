@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use lb_core::conformance::runtime::{Does, RuntimeSetup};
-use lb_core::conformance::{Faulty, Wire, Wrapped};
+use lb_core::conformance::{Faulty, Stalled, Wire, Wrapped};
 use lb_core::*;
 
 /// One engine; each cluster has a runtime on it.
@@ -32,7 +33,7 @@ impl Memory {
             engine.publish_image(&image(name), digest);
         }
         engine.behave(Behaviour::Unasked);
-        engine.behave_as(&image("fails"), Behaviour::ExitsAfter(std::time::Duration::ZERO));
+        engine.behave_as(&image("fails"), Behaviour::ExitsAfter(Duration::ZERO));
         Self { engine, clusters: Mutex::default() }
     }
 
@@ -81,6 +82,20 @@ impl RuntimeSetup for Memory {
 
     async fn restart(&self) {
         self.engine.restart();
+    }
+
+    async fn stallable(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
+        Arc::new(self.of(cluster))
+    }
+
+    async fn stall(&self) -> Stalled {
+        let faults = self.engine.faults().clone();
+        faults.stall(Duration::from_secs(3));
+        Stalled::until(move || faults.go_on())
+    }
+
+    fn is_in_memory(&self) -> bool {
+        true
     }
 }
 

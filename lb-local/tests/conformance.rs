@@ -103,6 +103,8 @@ mod runtime {
             a_read_only_root_has_its_writable_places: "it does not confine",
             an_always_restarted_container_comes_back: "nobody but the platform restarts a process",
             want_of_memory_is_told: "it does not enforce limits",
+            calls_on_a_stalled_engine_time_out: "it is within this process",
+            a_call_dropped_on_a_stalled_engine_is_done_once_it_goes_on: "it is within this process",
         },
     }
 }
@@ -147,6 +149,8 @@ macro_rules! balancer_suite {
             left_out: {
                 a_killed_balancer_comes_back_with_the_next_table: "it is within this process",
                 a_balancer_killed_while_it_takes_a_table_serves_the_next: "it is within this process",
+                calls_on_a_stalled_balancer_time_out: "it is within this process",
+                a_call_dropped_on_a_stalled_balancer_is_done_once_it_goes_on: "it is within this process",
             },
         }
     };

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 
-use super::{Ground, MOST_CUTS, PATIENCE, Wrapped, poll_times, refused};
+use super::{Ground, PATIENCE, Wrapped, at_each_await, poll_times, refused};
 use crate::error::{ErrorKind, Result};
 use crate::model::{App, AppName};
 use crate::store::{AppSet, AppStore};
@@ -160,7 +160,7 @@ pub async fn what_was_put_is_there_for_the_next_process(bed: &Bed) {
 /// At whichever await it is cut; and it never undoes a later one.
 pub async fn a_cut_put_is_done_or_not_done(bed: &Bed) {
     bed.put(&own("blog")).await;
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let (shop, moved) = (own("shop"), app("shop", "elsewhere.example.org"));
         let ended = poll_times(bed.store.put(&shop), polls).await.is_some();
         bed.put(&moved).await;
@@ -170,10 +170,9 @@ pub async fn a_cut_put_is_done_or_not_done(bed: &Bed) {
         assert_eq!(apps(&*bed.store).await, [own("blog"), moved], "after {polls} polls");
         bed.store.remove(&shop.name).await.unwrap();
         assert_eq!(apps(&*bed.store).await, [own("blog")], "after {polls} polls");
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
 }
 
 /// One test of each case of an [`AppStore`](crate::AppStore), from an

@@ -10,6 +10,7 @@ mod force;
 mod killed;
 mod routes;
 mod site;
+mod stalled;
 mod traffic;
 
 pub use self::bed::{BalancerSetup, Bed};
@@ -19,6 +20,7 @@ pub use self::force::*;
 pub use self::killed::*;
 pub use self::routes::*;
 pub use self::site::Site;
+pub use self::stalled::*;
 pub use self::traffic::*;
 
 /// One test of each case of a [`LoadBalancer`](crate::LoadBalancer), from a
@@ -36,6 +38,7 @@ macro_rules! load_balancer_suite {
                 a_table_that_breaks_a_rule_changes_nothing
                 of_calls_at_once_the_last_table_stays
                 a_cut_apply_goes_on_and_the_next_call_waits
+                a_cut_shutdown_goes_on_and_the_next_call_waits
                 equal_tables_give_equal_files
                 files_hide_private_keys
                 another_value_takes_over_what_is_in_force
@@ -55,6 +58,8 @@ macro_rules! load_balancer_suite {
                 a_server_that_left_has_its_connections_shut
                 a_killed_balancer_comes_back_with_the_next_table
                 a_balancer_killed_while_it_takes_a_table_serves_the_next
+                calls_on_a_stalled_balancer_time_out
+                a_call_dropped_on_a_stalled_balancer_is_done_once_it_goes_on
             ]
             $($given)*
         }

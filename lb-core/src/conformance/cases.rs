@@ -1,7 +1,7 @@
 //! How a case becomes a test, and what cases are written with.
 
 use std::any::Any;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::pin;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,9 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest a whole case may take.
 const CASE: Duration = Duration::from_secs(300);
-/// How long a case that was left out is tried.
-const TRY: Duration = Duration::from_secs(2);
-/// Most awaits a call is cut at.
+/// Most awaits a call may have for [`at_each_await`].
 pub const MOST_CUTS: usize = 32;
 
 /// What a case runs on.
@@ -28,6 +27,12 @@ pub const MOST_CUTS: usize = 32;
 pub trait Ground: Send + Sync {
     /// Removes what the case made, also when it failed halfway. Default: nothing outlives the ground itself.
     async fn clear(&self) {}
+
+    /// Whether it waits for nothing but time. A case that was left out is then tried on a paused clock, which
+    /// runs ahead of who waits. Default: no.
+    fn is_in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// Runs a case on its ground, and clears the ground afterwards.
@@ -35,45 +40,52 @@ pub fn check<G: Ground>(
     ground: impl Future<Output = G>,
     case: impl for<'a> FnOnce(&'a G) -> LocalBoxFuture<'a, ()>,
 ) {
-    match block_on(attempt(ground, case, CASE)) {
+    let attempt = async { attempt(ground.await, case).await };
+    match several_threads().block_on(attempt) {
         Ok(Some(())) => {}
         Ok(None) => panic!("the case must end within {CASE:?}"),
         Err(panic) => resume_unwind(panic),
     }
 }
 
-/// Runs a case that was left out and expects it to fail, or not to end soon.
+/// Runs a case that was left out and expects it to fail, by the same bounds as one that was not.
 pub fn left_out<G: Ground>(
     ground: impl Future<Output = G>,
     case: impl for<'a> FnOnce(&'a G) -> LocalBoxFuture<'a, ()>,
     why: &str,
 ) {
-    if let Ok(Some(())) = block_on(attempt(ground, case, TRY)) {
+    let attempt = async {
+        let ground = ground.await;
+        if ground.is_in_memory() {
+            tokio::time::pause();
+        }
+        attempt(ground, case).await
+    };
+    if let Ok(Some(())) = one_thread().block_on(attempt) {
         panic!("the case passes, so it must not be left out because \"{why}\"");
     }
 }
 
 /// The case's panic, or whether it ended in time.
 async fn attempt<G: Ground>(
-    ground: impl Future<Output = G>,
+    ground: G,
     case: impl for<'a> FnOnce(&'a G) -> LocalBoxFuture<'a, ()>,
-    limit: Duration,
 ) -> Result<Option<()>, Box<dyn Any + Send>> {
-    let ground = ground.await;
-    let ended = AssertUnwindSafe(tokio::time::timeout(limit, case(&ground))).catch_unwind().await;
+    let ended = AssertUnwindSafe(tokio::time::timeout(CASE, case(&ground))).catch_unwind().await;
     let cleared = AssertUnwindSafe(ground.clear()).catch_unwind().await;
     let ended = ended?.ok();
     cleared.map(|()| ended)
 }
 
 /// Several threads, as in a platform: what must not race gets the chance to.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap_or_else(|e| panic!("a runtime for the case: {e}"));
-    runtime.block_on(future)
+fn several_threads() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().expect("a runtime for the case")
+}
+
+/// The only runtime whose clock can be paused.
+fn one_thread() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("a runtime for the case")
 }
 
 /// Asks until the answer is yes, at most [`PATIENCE`].
@@ -111,6 +123,46 @@ pub async fn poll_times<F: Future>(future: F, times: usize) -> Option<F::Output>
         }
     })
     .await
+}
+
+/// Cuts a call at each of its awaits: `round` is told after how many polls to cut it with [`poll_times`], and
+/// says whether it had ended by then, which is the last round.
+pub async fn at_each_await(mut round: impl AsyncFnMut(usize) -> bool) {
+    for polls in 1..=MOST_CUTS {
+        if round(polls).await {
+            return;
+        }
+    }
+    panic!("never seen to its end: the call takes more than {MOST_CUTS} polls");
+}
+
+/// A backend that has stopped answering; once this is dropped, it goes on where it was.
+pub struct Stalled(Option<Box<dyn FnOnce() + Send>>);
+
+impl Stalled {
+    /// Goes on by this.
+    pub fn until(go_on: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(go_on)))
+    }
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        if let Some(go_on) = self.0.take() {
+            go_on();
+        }
+    }
+}
+
+impl Debug for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stalled")
+    }
+}
+
+/// Waits for a call that must end whatever it meets, at most [`PATIENCE`].
+pub async fn in_time<T>(call: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, call).await.expect("no call hangs")
 }
 
 /// Makes one `#[test]` of each case. For the suites' own macros.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::{Ground, PATIENCE, Wrapped};
+use super::{Ground, PATIENCE, Wrapped, at_each_await, poll_times};
 use crate::error::Result;
 use crate::store::{Leadership, Standing, Term};
 
@@ -117,6 +117,42 @@ pub async fn of_many_at_once_one_leads(bed: &Bed) {
     assert!(terms.is_sorted_by(|a, b| a < b), "{terms:?}");
 }
 
+/// At whichever await: it resigns, so that another leads, in a higher term.
+pub async fn a_candidate_dropped_while_it_waits_holds_no_seat(bed: &Bed) {
+    let mut last = Term(0);
+    at_each_await(async |polls| {
+        let mut dropped = bed.candidate().await;
+        let led = poll_times(dropped.leads(), polls).await;
+        drop(dropped);
+        let term = bed.candidate().await.leads().await;
+        assert!(led.is_none_or(|led| last < led && led < term), "{led:?}, then {term:?}");
+        assert!(term > last, "{term:?} after {last:?}, after {polls} polls");
+        last = term;
+        led.is_some()
+    })
+    .await;
+}
+
+/// At whichever await: the stream goes on where it was.
+pub async fn a_cut_wait_loses_no_standing(bed: &Bed) {
+    at_each_await(async |polls| {
+        let (mut first, mut second) = (bed.candidate().await, bed.candidate().await);
+        let term = first.leads().await;
+        let mut follows = poll_times(second.next(), polls).await;
+        let ended = follows.is_some();
+        if !ended {
+            follows = Some(second.next().await);
+        }
+        assert_eq!(follows, Some(Standing::Follower), "after {polls} polls");
+        let cut = poll_times(second.next(), polls).await;
+        assert_eq!(cut, None, "nothing has changed");
+        drop(first);
+        assert!(second.leads().await > term, "after {polls} polls");
+        ended
+    })
+    .await;
+}
+
 /// One test of each case of a [`Leadership`](crate::Leadership), from a
 /// [`LeadershipSetup`](crate::conformance::leadership::LeadershipSetup). See
 /// [`conformance`](crate::conformance).
@@ -130,6 +166,8 @@ macro_rules! leadership_suite {
                 terms_only_rise
                 a_follower_that_resigns_changes_nothing
                 of_many_at_once_one_leads
+                a_candidate_dropped_while_it_waits_holds_no_seat
+                a_cut_wait_loses_no_standing
             ]
             $($given)*
         }

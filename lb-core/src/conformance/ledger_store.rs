@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::{Ground, MOST_CUTS, Wrapped, poll_times, refused};
+use super::{Ground, Wrapped, at_each_await, poll_times, refused};
 use crate::error::ErrorKind;
 use crate::ledger::{AppLedger, HostLedger, Ledger};
 use crate::model::{AppName, HostId};
@@ -103,7 +103,7 @@ pub async fn saves_at_once_do_not_mix(bed: &Bed) {
 pub async fn a_cut_save_is_done_or_not_done(bed: &Bed) {
     let mut seq = 1;
     bed.store.save(&ledger(seq), Term(1)).await.unwrap();
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let other = ledger(seq + 1);
         let ended = poll_times(bed.store.save(&other, Term(1)), polls).await.is_some();
         let loaded = bed.store.load().await.unwrap().expect("one of the two");
@@ -113,10 +113,9 @@ pub async fn a_cut_save_is_done_or_not_done(bed: &Bed) {
             bed.store.save(&ledger(seq), Term(1)).await.unwrap();
             assert_eq!(bed.seq().await, Some(seq), "after {polls} polls");
         }
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
 }
 
 /// One test of each case of a [`LedgerStore`](crate::LedgerStore), from a

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::{Ground, Wrapped};
+use super::{Ground, Wrapped, at_each_await, poll_times};
 use crate::error::Result;
 use crate::model::AppName;
 use crate::scale::{LoadSample, MAX_SAMPLES};
@@ -102,6 +102,25 @@ pub async fn appends_at_once_are_all_there(bed: &Bed) {
     assert_eq!(seconds, (1..=30).collect::<Vec<_>>());
 }
 
+/// At whichever await it is cut; and it never comes after a later one, nor twice.
+pub async fn a_cut_append_is_done_or_not_done(bed: &Bed) {
+    let (shop, mut kept) = (name("shop"), Vec::new());
+    at_each_await(async |polls| {
+        let second = 2 * u32::try_from(polls).unwrap();
+        let cut = sample(second);
+        let ended = poll_times(bed.store.append(&shop, &cut), polls).await.is_some();
+        bed.store.append(&shop, &sample(second + 1)).await.unwrap();
+        let seconds = bed.seconds("shop", MAX_SAMPLES).await;
+        if seconds.contains(&second.into()) || ended {
+            kept.push(second.into());
+        }
+        kept.push(u64::from(second) + 1);
+        assert_eq!(seconds, kept, "after {polls} polls");
+        ended
+    })
+    .await;
+}
+
 /// One test of each case of a [`LoadStore`](crate::LoadStore), from a
 /// [`LoadStoreSetup`](crate::conformance::load_store::LoadStoreSetup). See
 /// [`conformance`](crate::conformance).
@@ -115,6 +134,7 @@ macro_rules! load_store_suite {
                 apps_do_not_mix
                 enough_are_kept_for_a_policy
                 appends_at_once_are_all_there
+                a_cut_append_is_done_or_not_done
             ]
             $($given)*
         }

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 
-use super::{Ground, MOST_CUTS, PATIENCE, Wrapped, poll_times, refused};
+use super::{Ground, PATIENCE, Wrapped, at_each_await, poll_times, refused};
 use crate::error::{ErrorKind, Result};
 use crate::model::{ByteSize, HostFacts, HostId, HostSet, Resources};
 use crate::registry::HostRegistry;
@@ -209,7 +209,7 @@ pub async fn a_slow_reader_hears_the_latest_set(bed: &Bed) {
 
 /// And the next call finds either.
 pub async fn a_cut_call_is_done_or_not_done(bed: &Bed) {
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let facts = host("h1");
         let ended = poll_times(bed.registry.announce(&facts, LONG), polls).await.is_some();
         bed.announce("h1", LONG).await;
@@ -217,10 +217,9 @@ pub async fn a_cut_call_is_done_or_not_done(bed: &Bed) {
         let _ = poll_times(bed.registry.withdraw(&id("h1")), polls).await;
         bed.registry.withdraw(&id("h1")).await.unwrap();
         bed.watch().until(&[]).await;
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
 }
 
 /// The stream says so, goes on, and tells the whole set again. Needs `fail` and `heal` of the setup.

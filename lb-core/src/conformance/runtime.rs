@@ -12,6 +12,7 @@ mod ownership;
 mod processes;
 mod refusals;
 pub mod restart;
+mod stalled;
 mod watching;
 
 pub use self::bed::{Bed, Does, RuntimeSetup};
@@ -22,6 +23,7 @@ pub use self::networks::*;
 pub use self::ownership::*;
 pub use self::processes::*;
 pub use self::refusals::*;
+pub use self::stalled::*;
 pub use self::watching::*;
 
 /// One test of each case of a [`ContainerRuntime`](crate::ContainerRuntime), from a
@@ -53,8 +55,11 @@ macro_rules! container_runtime_suite {
                 a_cut_run_goes_on_and_the_next_call_waits
                 a_cut_stop_goes_on_and_the_next_call_waits
                 a_cut_network_call_goes_on_and_the_next_call_waits
+                a_cut_image_call_goes_on_and_the_next_call_waits
                 a_cut_checker_leaves_nothing
                 a_checker_left_behind_gives_way
+                calls_on_a_stalled_engine_time_out
+                a_call_dropped_on_a_stalled_engine_is_done_once_it_goes_on
                 a_foreign_container_is_neither_listed_nor_touched
                 clusters_on_one_engine_do_not_meet
                 a_network_of_another_cluster_is_a_conflict

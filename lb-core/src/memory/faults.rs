@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 
 use super::lock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::watched::Watched;
 
 /// A call of a contract, to aim a fault at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,7 +41,14 @@ pub enum Op {
 
 /// Failures and delays to come, and the calls so far. A clone is a handle to the same.
 #[derive(Debug, Clone, Default)]
-pub struct Faults(Arc<Mutex<State>>);
+pub struct Faults(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// How long calls wait while nothing goes on.
+    stalled: Watched<Option<Duration>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -60,42 +68,55 @@ enum Failure {
 impl Faults {
     /// The next such call fails and does nothing. Repeated, so many calls fail in turn.
     pub fn fail_next(&self, op: Op, kind: ErrorKind) {
-        lock(&self.0).failures.entry(op).or_default().push_back(Failure::Before(kind));
+        lock(&self.0.state).failures.entry(op).or_default().push_back(Failure::Before(kind));
     }
 
     /// Each such call fails and does nothing from now on, once those asked for one by one have failed.
     pub fn fail(&self, op: Op, kind: ErrorKind) {
-        lock(&self.0).lasting.insert(op, kind);
+        lock(&self.0.state).lasting.insert(op, kind);
     }
 
     /// The next such call does its work and then fails with `Timeout`: the answer was lost.
     pub fn lose_next_answer(&self, op: Op) {
         let lost = Failure::After(ErrorKind::Timeout);
-        lock(&self.0).failures.entry(op).or_default().push_back(lost);
+        lock(&self.0.state).failures.entry(op).or_default().push_back(lost);
     }
 
     /// Each such call takes so long from now on; zero ends that.
     pub fn delay(&self, op: Op, delay: Duration) {
-        lock(&self.0).delays.insert(op, delay);
+        lock(&self.0.state).delays.insert(op, delay);
     }
 
     /// The next such call takes so long. Repeated, so many calls do in turn.
     pub fn delay_next(&self, op: Op, delay: Duration) {
-        lock(&self.0).once.entry(op).or_default().push_back(delay);
+        lock(&self.0.state).once.entry(op).or_default().push_back(delay);
+    }
+
+    /// Nothing goes on from now on: calls wait for [`go_on`](Self::go_on), and those that wait longer than this
+    /// fail with `Timeout` and do nothing.
+    pub fn stall(&self, deadline: Duration) {
+        self.0.stalled.put(Some(deadline));
+    }
+
+    /// Ends [`stall`](Self::stall).
+    pub fn go_on(&self) {
+        self.0.stalled.put(None);
     }
 
     /// From now on calls go well; those that have begun take as long as they were to.
     pub fn clear(&self) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.0.state);
         state.failures.clear();
         state.lasting.clear();
         state.delays.clear();
         state.once.clear();
+        drop(state);
+        self.go_on();
     }
 
     /// Such calls begun so far.
     pub fn calls(&self, op: Op) -> u64 {
-        lock(&self.0).calls.get(&op).copied().unwrap_or_default()
+        lock(&self.0.state).calls.get(&op).copied().unwrap_or_default()
     }
 
     /// Does `work` as call `op` on `subject`, with the faults asked for.
@@ -120,6 +141,9 @@ impl Faults {
             tokio::time::sleep(delay).await;
         }
         let failed = |kind, what| Err(Error::new(kind, format!("{op:?}"), subject, what));
+        if self.is_stuck().await {
+            return failed(ErrorKind::Timeout, "nothing went on, as asked for");
+        }
         match failure {
             None => work.await,
             Some(Failure::Before(kind)) => failed(kind, "a fault was asked for"),
@@ -130,8 +154,14 @@ impl Faults {
         }
     }
 
+    /// Waits while nothing goes on; whether that took too long.
+    async fn is_stuck(&self) -> bool {
+        let Some(deadline) = self.0.stalled.read(|stalled| *stalled) else { return false };
+        tokio::time::timeout(deadline, self.0.stalled.wait_for(Option::is_none)).await.is_err()
+    }
+
     fn begin(&self, op: Op) -> (Option<Duration>, Option<Failure>) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.0.state);
         *state.calls.entry(op).or_default() += 1;
         let next = state.failures.get_mut(&op).and_then(VecDeque::pop_front);
         let failure = next.or_else(|| state.lasting.get(&op).copied().map(Failure::Before));

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use lb_core::{ClusterId, ContainerRuntime};
-use lb_docker::DockerRuntime;
+use lb_docker::{Deadlines, DockerRuntime};
 use lb_test_support::engine::{self, RealEngine, Setup};
 use serde_json::{Value, json};
 
@@ -26,9 +26,13 @@ impl RealEngine for Real {
     const API: &'static str = "";
     const BY_FORCE: &'static str = "force=1";
 
-    fn runtime(cluster: &ClusterId, endpoint: &str) -> Arc<dyn ContainerRuntime> {
+    fn runtime(
+        cluster: &ClusterId,
+        endpoint: &str,
+        deadlines: Deadlines,
+    ) -> Arc<dyn ContainerRuntime> {
         let builder = DockerRuntime::builder(cluster.clone()).endpoint(endpoint.parse().unwrap());
-        Arc::new(builder.build().unwrap())
+        Arc::new(builder.deadlines(deadlines).build().unwrap())
     }
 
     fn creation(name: &str, image: &str, labels: &Value) -> (String, Value) {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use lb_core::{ClusterId, ContainerRuntime};
-use lb_podman::PodmanRuntime;
+use lb_podman::{Deadlines, PodmanRuntime};
 use lb_test_support::engine::{self, RealEngine, Setup};
 use serde_json::{Value, json};
 
@@ -26,9 +26,13 @@ impl RealEngine for Real {
     const API: &'static str = "/v4.0.0/libpod";
     const BY_FORCE: &'static str = "force=true&timeout=0";
 
-    fn runtime(cluster: &ClusterId, endpoint: &str) -> Arc<dyn ContainerRuntime> {
+    fn runtime(
+        cluster: &ClusterId,
+        endpoint: &str,
+        deadlines: Deadlines,
+    ) -> Arc<dyn ContainerRuntime> {
         let builder = PodmanRuntime::builder(cluster.clone()).endpoint(endpoint.parse().unwrap());
-        Arc::new(builder.build().unwrap())
+        Arc::new(builder.deadlines(deadlines).build().unwrap())
     }
 
     fn creation(name: &str, image: &str, labels: &Value) -> (String, Value) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use lb_core::conformance::Stalled;
 use lb_core::conformance::balancer::BalancerSetup;
 use lb_core::{ClusterId, LoadBalancer};
 use tempfile::TempDir;
@@ -25,6 +26,13 @@ impl Loopback {
         // Sockets lie in it, whose paths must be short.
         let directory = tempfile::Builder::new().prefix("lbc").tempdir_in("/tmp").unwrap();
         Self { directory, make }
+    }
+
+    /// They name a path of the directory in their command line, in a container as well.
+    fn processes(&self) -> Vec<u32> {
+        let found = processes::of(self.directory.path());
+        assert!(!found.is_empty(), "no process of {}", self.directory.path().display());
+        found
     }
 }
 
@@ -48,15 +56,19 @@ impl BalancerSetup for Loopback {
         free_port()
     }
 
-    /// Its processes name a path of the directory in their command line, in a container as well.
     async fn kill(&self) {
-        let doomed = processes::of(self.directory.path());
-        assert!(!doomed.is_empty(), "no process of {}", self.directory.path().display());
+        let doomed = self.processes();
         processes::signal("-9", &doomed);
         let deadline = Instant::now() + Duration::from_secs(10);
         while doomed.iter().any(|pid| processes::is_running(*pid)) {
             assert!(Instant::now() < deadline, "killed, and still there: {doomed:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    async fn stall(&self) -> Stalled {
+        let stopped = self.processes();
+        processes::signal("-STOP", &stopped);
+        Stalled::until(move || processes::signal("-CONT", &stopped))
     }
 }

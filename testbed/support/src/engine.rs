@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use ipnet::Ipv4Net;
 use lb_core::conformance::runtime::{Bed, Does, RuntimeSetup};
-use lb_core::conformance::{PATIENCE, check};
+use lb_core::conformance::{PATIENCE, Stalled, check};
+use lb_core::engine::Deadlines;
 use lb_core::{
     ClusterId, ContainerName, ContainerRuntime, ContainerSpec, ImageRef, NetworkName, Role,
     RuntimeEvent,
@@ -22,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use crate::gate::Gate;
 use crate::variable;
 
 /// An engine of the testbed, and how its API says what tests do past the code under test.
@@ -38,7 +41,11 @@ pub trait RealEngine: Debug + Default + Send + Sync + 'static {
     const BY_FORCE: &'static str;
 
     /// The adapter under test, for one cluster.
-    fn runtime(cluster: &ClusterId, endpoint: &str) -> Arc<dyn ContainerRuntime>;
+    fn runtime(
+        cluster: &ClusterId,
+        endpoint: &str,
+        deadlines: Deadlines,
+    ) -> Arc<dyn ContainerRuntime>;
 
     /// Path and body of a request that makes a container which sleeps and has no network.
     fn creation(name: &str, image: &str, labels: &Value) -> (String, Value);
@@ -61,6 +68,13 @@ macro_rules! engine_cases {
     )*};
 }
 
+/// Of a runtime whose engine is stalled: long enough for an engine that works, short enough to be waited for.
+const SHORT: Deadlines = Deadlines {
+    read: Duration::from_secs(3),
+    change: Duration::from_secs(10),
+    pull: Duration::from_secs(5),
+};
+
 fn shell(name: ContainerName, line: &str) -> ContainerSpec {
     let image = variable("LB_TEST_BUSYBOX_IMAGE").parse().unwrap();
     ContainerSpec {
@@ -81,13 +95,14 @@ fn subnet<E: RealEngine>() -> Ipv4Net {
 #[derive(Debug, Default)]
 pub struct Setup<E> {
     foreign: Mutex<Vec<ContainerName>>,
+    gate: Gate,
     engine: PhantomData<E>,
 }
 
 #[async_trait]
 impl<E: RealEngine> RuntimeSetup for Setup<E> {
     async fn runtime(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
-        E::runtime(cluster, &variable(E::ENDPOINT))
+        E::runtime(cluster, &variable(E::ENDPOINT), Deadlines::default())
     }
 
     fn container(&self, name: ContainerName, does: Does<'_>) -> ContainerSpec {
@@ -131,6 +146,16 @@ impl<E: RealEngine> RuntimeSetup for Setup<E> {
         let mut shell = tokio::process::Command::new("sh");
         let status = shell.args(["-c", &command]).status().await.unwrap();
         assert!(status.success(), "{command}");
+    }
+
+    async fn stallable(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
+        let engine = variable(E::ENDPOINT);
+        let before = self.gate.before(Path::new(engine.strip_prefix("unix://").unwrap()));
+        E::runtime(cluster, &format!("unix://{}", before.display()), SHORT)
+    }
+
+    async fn stall(&self) -> Stalled {
+        self.gate.shut()
     }
 
     async fn clear(&self) {

@@ -16,6 +16,7 @@ mod balancers;
 pub mod client;
 pub mod engine;
 pub mod fake_engine;
+mod gate;
 pub mod golden;
 pub mod images;
 mod instance;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::super::{Ground, Wrapped, eventually};
+use super::super::{Ground, Stalled, Wrapped, eventually};
 use super::client::{Answer, get};
 use super::site::Site;
 use crate::balancer::{Applied, BackendTraffic, LoadBalancer, ServerTraffic};
@@ -32,6 +32,17 @@ pub trait BalancerSetup: Debug + Send + Sync + 'static {
     /// this process has nothing to kill, and leaves the cases out that need it.
     async fn kill(&self) {
         panic!("{self:?} has nothing to kill");
+    }
+
+    /// Keeps the balancer from answering and from doing anything, as a machine out of breath does. A balancer
+    /// within this process cannot be stopped alone, and leaves the cases out that need it.
+    async fn stall(&self) -> Stalled {
+        panic!("{self:?} cannot be stalled");
+    }
+
+    /// Whether it waits for nothing but time, as [`Ground::is_in_memory`] says. Default: no.
+    fn is_in_memory(&self) -> bool {
+        false
     }
 }
 
@@ -85,6 +96,11 @@ impl Bed {
     /// Traffic of one of its servers.
     pub async fn server(&self, site: &Site) -> ServerTraffic {
         self.traffic().await.servers.get(&site.name).copied().unwrap_or_default()
+    }
+
+    /// The servers of that backend.
+    pub async fn servers(&self) -> Vec<ServerName> {
+        self.traffic().await.servers.into_keys().collect()
     }
 
     /// Waits until so many connections or requests are open at a server.
@@ -180,6 +196,10 @@ impl Ground for Bed {
     async fn clear(&self) {
         self.balancer.shutdown().await.unwrap();
     }
+
+    fn is_in_memory(&self) -> bool {
+        self.setup.is_in_memory()
+    }
 }
 
 #[async_trait]
@@ -199,5 +219,13 @@ impl<S: BalancerSetup> BalancerSetup for Wrapped<S, dyn LoadBalancer> {
 
     async fn kill(&self) {
         self.setup.kill().await;
+    }
+
+    async fn stall(&self) -> Stalled {
+        self.setup.stall().await
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.setup.is_in_memory()
     }
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use futures_util::future::join_all;
 
 use super::super::certificate::{certificate, shows_key};
-use super::super::{MOST_CUTS, eventually, poll_times, refused};
+use super::super::{at_each_await, eventually, poll_times, refused};
 use super::bed::{Bed, add_http, change, dead, put, shop};
 use super::client::get;
 use super::site::Site;
@@ -27,10 +27,7 @@ pub async fn it_says_who_it_is(bed: &Bed) {
 
 /// It says so, or that it does not run.
 pub async fn nothing_is_in_force_before_the_first_table(bed: &Bed) {
-    match bed.balancer.traffic().await {
-        Ok(traffic) => assert_eq!(traffic.table, None),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
-    }
+    assert!(is_down(bed).await);
     bed.balancer.shutdown().await.expect("absent is success");
 }
 
@@ -130,7 +127,7 @@ pub async fn a_cut_apply_goes_on_and_the_next_call_waits(bed: &Bed) {
     let mut tables = tables.iter();
     let mut next = || tables.next().unwrap();
     bed.apply(next()).await;
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let table = next();
         let ended = poll_times(bed.balancer.apply(table), polls).await.is_some();
         eventually("the abandoned table comes in force", async || bed.serves(table).await).await;
@@ -140,8 +137,37 @@ pub async fn a_cut_apply_goes_on_and_the_next_call_waits(bed: &Bed) {
         bed.apply(second).await;
         assert!(bed.serves(second).await, "the later one stays, after {polls} polls");
         assert_eq!(bed.apply(second).await.change, Change::None);
-        if ended {
-            return;
+        ended
+    })
+    .await;
+}
+
+/// At whichever await it is cut: an abandoned one ends the balancer, and a table behind it starts it again.
+pub async fn a_cut_shutdown_goes_on_and_the_next_call_waits(bed: &Bed) {
+    let table = bed.http(&[]);
+    at_each_await(async |polls| {
+        bed.apply(&table).await;
+        let ended = poll_times(bed.balancer.shutdown(), polls).await.is_some();
+        eventually("the abandoned shutdown ends", async || is_down(bed).await).await;
+        drop(TcpListener::bind(bed.at(bed.port)).expect("nobody is bound to it"));
+
+        bed.apply(&table).await;
+        let _ = poll_times(bed.balancer.shutdown(), polls).await;
+        assert_eq!(bed.apply(&table).await.change, Change::Start, "after {polls} polls");
+        assert!(bed.serves(&table).await, "the later one stays, after {polls} polls");
+        bed.balancer.shutdown().await.unwrap();
+        ended
+    })
+    .await;
+}
+
+/// Nothing is in force, or it says that it does not run.
+async fn is_down(bed: &Bed) -> bool {
+    match bed.balancer.traffic().await {
+        Ok(traffic) => traffic.table.is_none(),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+            true
         }
     }
 }
@@ -201,10 +227,7 @@ pub async fn a_shutdown_ends_it_and_it_can_start_again(bed: &Bed) {
         bed.balancer.shutdown().await.unwrap();
     }
     drop(TcpListener::bind(bed.at(bed.port)).expect("nobody is bound to it"));
-    match bed.balancer.traffic().await {
-        Ok(traffic) => assert_eq!(traffic.table, None),
-        Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
-    }
+    assert!(is_down(bed).await);
     assert_eq!(bed.apply(&table).await.change, Change::Start);
     assert!(bed.serves(&table).await);
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
 
-use super::super::{Ground, Wrapped};
+use super::super::{Ground, Stalled, Wrapped};
+use crate::error::ErrorKind;
 use crate::model::{ClusterId, ContainerName, ImageRef, NetworkName};
 use crate::runtime::{
     Attachment, Container, ContainerRuntime, ContainerSpec, ContainerState, NetworkSpec, Quiet,
@@ -51,6 +52,23 @@ pub trait RuntimeSetup: Debug + Send + Sync + 'static {
     /// Restarts the engine: ends once it has answered again.
     async fn restart(&self) {
         panic!("{self:?} cannot restart its engine");
+    }
+
+    /// A runtime of this cluster, as [`runtime`](Self::runtime) gives them, before which the engine can be
+    /// stalled, with deadlines of a few seconds. An engine within this process cannot be stopped alone, and
+    /// leaves the cases out that need it.
+    async fn stallable(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
+        panic!("{self:?} has no runtime of {cluster} that can be stalled");
+    }
+
+    /// Keeps the engine from answering those, as a machine out of breath does.
+    async fn stall(&self) -> Stalled {
+        panic!("{self:?} cannot be stalled");
+    }
+
+    /// Whether it waits for nothing but time, as [`Ground::is_in_memory`] says. Default: no.
+    fn is_in_memory(&self) -> bool {
+        false
     }
 
     /// Removes what [`make_foreign`](Self::make_foreign) made.
@@ -153,6 +171,17 @@ impl Bed {
         ContainerSpec { network, ..spec }
     }
 
+    /// Whether the n-th address of the network is a container's.
+    pub async fn holds_address(&self, n: usize) -> bool {
+        let other = self.runtime.run(&self.at(n, self.sleeper("other"))).await;
+        self.stop("other").await;
+        match other {
+            Ok(_) => false,
+            Err(error) if error.kind() == ErrorKind::Conflict => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
     /// A second network of this cluster, with this subnet.
     pub fn second_network(&self, subnet: Ipv4Net) -> NetworkSpec {
         network_spec(&self.cluster, "second", subnet)
@@ -211,6 +240,10 @@ impl Ground for Bed {
         }
         self.setup.clear().await;
     }
+
+    fn is_in_memory(&self) -> bool {
+        self.setup.is_in_memory()
+    }
 }
 
 #[async_trait]
@@ -246,6 +279,18 @@ impl<S: RuntimeSetup> RuntimeSetup for Wrapped<S, dyn ContainerRuntime> {
 
     async fn restart(&self) {
         self.setup.restart().await;
+    }
+
+    async fn stallable(&self, cluster: &ClusterId) -> Arc<dyn ContainerRuntime> {
+        self.wrap(self.setup.stallable(cluster).await)
+    }
+
+    async fn stall(&self) -> Stalled {
+        self.setup.stall().await
+    }
+
+    fn is_in_memory(&self) -> bool {
+        self.setup.is_in_memory()
     }
 
     async fn clear(&self) {

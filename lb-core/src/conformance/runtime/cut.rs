@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::{MOST_CUTS, PATIENCE, eventually, poll_times, refused};
+use super::super::{PATIENCE, at_each_await, eventually, poll_times, refused};
 use super::Bed;
 use crate::error::ErrorKind;
-use crate::runtime::{ContainerSpec, Role};
+use crate::runtime::{ContainerSpec, Quiet, Role};
 
 /// Each abandoned `run` ends in a running container, and the next call finds it so.
 pub async fn a_cut_run_goes_on_and_the_next_call_waits(bed: &Bed) {
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let alone = bed.sleeper("alone");
         let ended = poll_times(bed.runtime.run(&alone), polls).await.is_some();
         eventually("the abandoned run ends", async || bed.runs("alone").await).await;
@@ -26,15 +26,14 @@ pub async fn a_cut_run_goes_on_and_the_next_call_waits(bed: &Bed) {
 
         bed.stop("alone").await;
         bed.stop("followed").await;
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
 }
 
 /// Each abandoned `stop` removes the container, and a `run` behind it makes another.
 pub async fn a_cut_stop_goes_on_and_the_next_call_waits(bed: &Bed) {
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let spec = bed.sleeper("gone");
         bed.runtime.run(&spec).await.unwrap();
         let stop = bed.runtime.stop(&spec.name, Duration::from_secs(1));
@@ -50,15 +49,14 @@ pub async fn a_cut_stop_goes_on_and_the_next_call_waits(bed: &Bed) {
         assert!(bed.runs("again").await);
 
         bed.stop("again").await;
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
 }
 
 /// Networks alike.
 pub async fn a_cut_network_call_goes_on_and_the_next_call_waits(bed: &Bed) {
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let _ = poll_times(bed.runtime.ensure_network(&bed.network), polls).await;
         bed.runtime.ensure_network(&bed.network).await.unwrap();
         bed.runtime.run(&bed.at(10, bed.sleeper("on-it"))).await.unwrap();
@@ -72,23 +70,39 @@ pub async fn a_cut_network_call_goes_on_and_the_next_call_waits(bed: &Bed) {
         bed.stop("on-it").await;
 
         bed.runtime.remove_network(&bed.network.name).await.unwrap();
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
+}
+
+/// Images alike: the name is found by whoever asks next, and leads to the same digest.
+pub async fn a_cut_image_call_goes_on_and_the_next_call_waits(bed: &Bed) {
+    let image = bed.sleeper("x").image;
+    let digest = bed.runtime.ensure_image(&image, None, &Quiet).await.unwrap();
+    at_each_await(async |polls| {
+        let call = bed.runtime.ensure_image(&image, None, &Quiet);
+        let ended = poll_times(call, polls).await.is_some();
+        let absent = bed.setup.absent_image();
+        let _ = poll_times(bed.runtime.ensure_image(&absent, None, &Quiet), polls).await;
+
+        let next = bed.runtime.ensure_image(&image, None, &Quiet).await;
+        assert_eq!(next.unwrap(), digest, "after {polls} polls");
+        refused(bed.runtime.ensure_image(&absent, None, &Quiet).await, ErrorKind::NotFound);
+        ended
+    })
+    .await;
 }
 
 /// An abandoned checker still ends, and is removed.
 pub async fn a_cut_checker_leaves_nothing(bed: &Bed) {
-    for polls in 1..=MOST_CUTS {
+    at_each_await(async |polls| {
         let check = bed.failing("check");
         let ended = poll_times(bed.runtime.run_to_end(&check, PATIENCE), polls).await.is_some();
         bed.runtime.run_to_end(&check, PATIENCE).await.expect("it waits behind the first");
         assert!(bed.names().await.is_empty(), "{polls} polls");
-        if ended {
-            return;
-        }
-    }
+        ended
+    })
+    .await;
 }
 
 /// A process that is killed while it checks leaves its checker, which must not stand in the way of the next one.
