@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balancer_support::Bench;
-use lb_core::{Balance, Change, LoadBalancer, SetAside};
+use lb_core::{Balance, Change, LoadBalancer};
 use lb_haproxy::HaproxyRenderer;
 use lb_test_support::client::{Client, Load, Mode, Stream, get};
 use lb_test_support::{
@@ -215,38 +215,6 @@ async fn a_thousand_tables_in_a_second_become_few_reloads_and_end_with_the_last(
     let (reloads, seconds) = (bench.reloads().await, begun.elapsed().as_secs());
     assert!(reloads <= seconds + 2, "{reloads} reloads in {seconds} s");
     assert_eq!(get(port, "/").await.unwrap().status, 200);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
-async fn the_time_of_one_change_does_not_grow_with_the_servers() {
-    let bench = Bench::new();
-    for servers in [4u32, 10_000] {
-        let port = free_port();
-        let mut table = Table::new().http(port, "/", "shop");
-        table.change("shop", |b| b.health.interval = Duration::from_secs(3_600));
-        for id in 1..=servers {
-            let address = format!("127.{}.{}.1:9", 1 + id / 250, 1 + id % 250).parse().unwrap();
-            table = table.server("shop", &format!("s{id}"), id, address);
-        }
-        let applied = bench.balancer.apply(&table.0).await.unwrap();
-        assert!(!applied.set_aside.contains_key(&SetAside::Listener(port)));
-        let mut times = Vec::new();
-        for round in 0..20 {
-            let one = format!("n{round}");
-            let more =
-                table.clone().server("shop", &one, 20_000 + round, "127.0.0.1:9".parse().unwrap());
-            let begun = Instant::now();
-            assert_eq!(bench.apply(&more.0).await, Change::Servers);
-            times.push(begun.elapsed());
-            bench.apply(&table.0).await;
-        }
-        times.sort();
-        println!(
-            "{servers} servers: one added in {:?} (median), {:?} (most)",
-            times[10], times[19]
-        );
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! What HAProxy does with rendered tables: routing, headers and addresses.
+//! What HAProxy does with rendered tables: routing, headers, addresses and servers.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use common::Proxy;
 use lb_core::Protocol::Http;
 use lb_test_support::live::{App, Manner::Echo, free_ports, get};
-use lb_test_support::{Routes, routing};
+use lb_test_support::{Routes, routing, spreading};
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
@@ -71,4 +71,22 @@ async fn a_path_that_climbs_above_the_root_stays_there() {
     let _proxy = Proxy::start(&table.route(port, "/admin", "admin.web").0).await;
     assert_eq!(get(port, "h", "/cart/../../admin/x").await.status(), 200);
     assert_eq!(app.seen()[0].start, "GET /admin/x HTTP/1.1");
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn a_hash_keeps_its_keys_together_and_uses_all_servers() {
+    spreading::a_hash_keeps_its_keys_together_and_uses_all_servers(Proxy::start).await;
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn without_the_header_each_has_its_turn() {
+    spreading::without_the_header_each_has_its_turn(Proxy::start).await;
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn a_busy_server_gets_less() {
+    spreading::a_busy_server_gets_less(Proxy::start).await;
 }

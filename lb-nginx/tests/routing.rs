@@ -6,7 +6,7 @@ mod common;
 use common::{WAYS, serving};
 use lb_core::Protocol::Http;
 use lb_test_support::live::{App, Manner::Echo, free_ports, get};
-use lb_test_support::{Routes, routing};
+use lb_test_support::{Routes, routing, spreading};
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
@@ -129,4 +129,31 @@ async fn paths_that_differ_in_case_alone_are_told_apart() {
     ] {
         assert_eq!(get(port, "SHOP.example.org", path).await.app(), app, "{path}");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn a_hash_keeps_its_keys_together_and_uses_all_servers() {
+    for way in WAYS {
+        spreading::a_hash_keeps_its_keys_together_and_uses_all_servers(async |table| {
+            serving(table, way).await
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn without_the_header_each_has_its_turn() {
+    for way in WAYS {
+        spreading::without_the_header_each_has_its_turn(async |table| serving(table, way).await)
+            .await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+async fn a_busy_server_gets_less() {
+    // With Lua each worker counts its own requests only.
+    spreading::a_busy_server_gets_less(async |table| serving(table, WAYS[1]).await).await;
 }

@@ -360,6 +360,20 @@ mod tests {
     }
 
     #[test]
+    fn the_commands_of_one_change_do_not_grow_with_the_servers() {
+        let names: Vec<_> = (1..=10_000).map(|id| format!("s{id}")).collect();
+        let all: Vec<_> = names.iter().map(String::as_str).zip((1..).map(entry)).collect();
+        for count in [4, 10_000] {
+            let before = servers(&all[..count - 1]);
+            let steps = Steps::between(&before, &servers(&all[..count]), &[]);
+            assert_eq!((steps.added.len(), steps.updated.len()), (4, 0), "{count} servers");
+            assert_eq!(steps.gone().count(), 0);
+            let back = Steps::between(&servers(&all[..count]), &before, &[]);
+            assert_eq!((back.added.len(), back.updated.len(), back.gone().count()), (0, 0, 1));
+        }
+    }
+
+    #[test]
     fn a_draining_server_comes_in_maintenance_and_goes_there() {
         let draining = ServerEntry { draining: true, weight: 7, ..entry(1) };
         let steps = Steps::between(&servers(&[]), &servers(&[("a", draining.clone())]), &[]);

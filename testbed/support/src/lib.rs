@@ -5,8 +5,8 @@
 //! and container engines.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
-//! apps by port, [`Routes`] tables with host names and paths. [`routing`] holds cases for every balancer,
-//! [`golden`] tables whose configurations are kept.
+//! apps by port, [`Routes`] tables with host names and paths. [`routing`] and [`spreading`] hold cases for every
+//! balancer, [`golden`] tables whose configurations are kept.
 //! [`engine`] runs tests on a real container engine, [`images`] holds cases for its images, [`fake_engine`] is one that
 //! fails as asked.
 //! [`processes`] finds and ends what runs. [`Loopback`] brings a balancer to the suite of its contract.
@@ -24,6 +24,7 @@ pub mod live;
 pub mod processes;
 mod routes;
 pub mod routing;
+pub mod spreading;
 pub mod tls;
 
 use std::net::TcpListener;
