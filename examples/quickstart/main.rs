@@ -15,10 +15,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use lb_core::{
-    App, AppName, AppSpec, AppStatus, InstanceId, LoopSettings, Orchestrator, Replicas, Scaling,
+    App, AppName, AppSpec, AppStatus, InstanceId, LoopSettings, Membership, Orchestrator, Replicas,
+    Scaling,
 };
 use lb_examples::{DEMO_HOST, Stage, StageOptions};
-use lb_load::{Load, Plan};
+use lb_load::{Load, Mode, Plan};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
@@ -66,7 +67,8 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         .start()
         .await?;
     let screen = Screen::new(&platform, arguments.json);
-    let mut show = Show { platform, stage, screen, name: "hello".parse()?, done: Done::default() };
+    let (name, done, mode) = ("hello".parse()?, Done::default(), Mode::KeepAlive);
+    let mut show = Show { platform, stage, screen, name, done, mode };
     let result = tokio::select! {
         biased;
         _ = tokio::signal::ctrl_c() => Ok(None),
@@ -86,6 +88,7 @@ struct Show {
     screen: Screen,
     name: AppName,
     done: Done,
+    mode: Mode,
 }
 
 /// What became of the app so far.
@@ -112,6 +115,10 @@ impl Show {
                 self.stage.target
             ));
             std::future::pending::<()>().await;
+        }
+        let balancer = self.stage.handle.balancer.describe().await?;
+        if balancer.membership == Membership::Reload {
+            self.mode = Mode::Close; // no connection that is new fails there; a kept one may
         }
         let steady = Load::start(&self.load(PER_INSTANCE));
         self.screen.follow(steady.watch());
@@ -169,6 +176,7 @@ impl Show {
             connections: 8,
             slow_connections: 2,
             rate: rate.into(),
+            mode: self.mode,
             posts: 0,
             ..Plan::new(self.stage.target, DEMO_HOST)
         }

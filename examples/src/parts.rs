@@ -11,7 +11,7 @@ use lb_core::{
 use lb_docker::DockerRuntime;
 use lb_haproxy::HaproxyBalancer;
 use lb_local::{LocalHost, Program};
-use lb_nginx::NginxBalancer;
+use lb_nginx::{NginxBalancer, NginxBalancerBuilder};
 use lb_podman::PodmanRuntime;
 
 use crate::image;
@@ -54,6 +54,8 @@ pub enum Balancer {
     Haproxy,
     /// NGINX, likewise.
     Nginx,
+    /// NGINX that is reloaded for each change of servers.
+    NginxByReload,
 }
 
 /// Processes, with the balancer in this process or beside them.
@@ -73,9 +75,9 @@ pub(crate) fn processes(
             let directory = directory.join("haproxy");
             Arc::new(HaproxyBalancer::builder(directory).as_process(&options.haproxy).build()?)
         }
-        Some(Balancer::Nginx) => {
+        Some(Balancer::Nginx | Balancer::NginxByReload) => {
             let directory = directory.join("nginx");
-            Arc::new(NginxBalancer::builder(directory).as_process(&options.nginx).build()?)
+            nginx(NginxBalancer::builder(directory).as_process(&options.nginx), options)?
         }
     };
     Ok((host.facts().clone(), HostHandle { runtime: own.runtime, balancer }))
@@ -99,13 +101,20 @@ pub(crate) fn containers(
                 .in_container(runtime.clone(), options.haproxy_image.clone(), name)
                 .build()?,
         ),
-        Some(Balancer::Nginx) => Arc::new(
-            NginxBalancer::builder(directory)
-                .in_container(runtime.clone(), options.nginx_image.clone(), name)
-                .build()?,
-        ),
+        Some(Balancer::Nginx | Balancer::NginxByReload) => {
+            let image = options.nginx_image.clone();
+            let builder = NginxBalancer::builder(directory);
+            nginx(builder.in_container(runtime.clone(), image, name), options)?
+        }
     };
     Ok(HostHandle { runtime: Arc::new(Probed::builder(runtime).build()), balancer })
+}
+
+fn nginx(builder: NginxBalancerBuilder, options: &StageOptions) -> Result<Arc<dyn LoadBalancer>> {
+    Ok(Arc::new(match options.balancer {
+        Some(Balancer::NginxByReload) => builder.without_lua().build()?,
+        _ => builder.build()?,
+    }))
 }
 
 fn runtime(cluster: &ClusterSpec, options: &StageOptions) -> Result<Arc<dyn ContainerRuntime>> {

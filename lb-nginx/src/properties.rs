@@ -92,9 +92,9 @@ fn is_comment(line: &str) -> bool {
 }
 
 /// Whether a line says something of the table: others are the same for all tables or have a default in NGINX,
-/// and the reader knows only that they may stand there.
+/// and the reader knows only that they may stand there, or they stand in a location no backend of it uses.
 fn is_of_the_table(line: &str) -> bool {
     let first = line.split_whitespace().next().unwrap_or_default();
-    let words = ["upstream", "server", "listen", "location", "ssl_certificate", "proxy_pass", "}"];
+    let words = ["upstream", "server", "listen", "location", "ssl_certificate", "}"];
     words.contains(&first)
 }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use clap::{Parser, ValueEnum};
 use lb_benches::stats::percentile;
 use lb_core::{
-    App, AppName, AppSpec, AppStatus, InstanceStatus, Orchestrator, Replicas, ServerState,
+    App, AppName, AppSpec, AppStatus, BalancerInfo, InstanceStatus, Membership, Orchestrator,
+    Replicas, ServerState,
 };
 use lb_examples::{DEMO_HOST, Stage, StageOptions};
 use lb_load::{Counts, Load, Mode, Plan};
@@ -50,7 +51,7 @@ struct Arguments {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Connections {
     Keepalive,
     Close,
@@ -88,8 +89,9 @@ struct Trial {
 impl Trial {
     async fn measure(&self, arguments: &Arguments) -> Result<serde_json::Value, Failure> {
         self.have(FEWEST).await?;
-        let first = self.reloads().await?;
-        let load = Load::start(&self.plan(arguments));
+        let first = self.balancer().await?.reloads;
+        let plan = self.plan(arguments);
+        let load = Load::start(&plan);
         let initial = self.answered_by(&load, FEWEST).await?;
         let start = Instant::now();
         for change in 0..arguments.changes {
@@ -107,6 +109,8 @@ impl Trial {
             }
         }
         let counts = load.stop().await;
+        let balancer = self.balancer().await?;
+        let reloads = balancer.reloads - first;
         for failure in &counts.failures {
             eprintln!("failed: {failure:?}");
         }
@@ -124,7 +128,8 @@ impl Trial {
             "failed": counts.failed,
             "idle_closes": counts.idle_closes,
             "changes": arguments.changes,
-            "reloads": self.reloads().await? - first,
+            "reloads": reloads,
+            "promise_kept": is_kept(&plan, balancer.membership, reloads, &counts),
             "instances_seen": counts.arrivals.len(),
             "seconds": start.elapsed().as_secs(),
             "ready_to_first_request_ms": {
@@ -177,8 +182,8 @@ impl Trial {
         }
     }
 
-    async fn reloads(&self) -> Result<u64, Failure> {
-        Ok(self.stage.handle.balancer.describe().await?.reloads)
+    async fn balancer(&self) -> Result<BalancerInfo, Failure> {
+        Ok(self.stage.handle.balancer.describe().await?)
     }
 
     async fn clean_up(&self) -> Result<(), Failure> {
@@ -189,4 +194,15 @@ impl Trial {
         self.stage.strike();
         Ok(())
     }
+}
+
+/// Whether the clients lost no more than [`Membership`] says: nothing; or, by plain reloads, each kept connection
+/// at most once a reload, and never a new one.
+fn is_kept(plan: &Plan, membership: Membership, reloads: u64, counts: &Counts) -> bool {
+    if membership != Membership::Reload || plan.mode == Mode::Close {
+        return counts.failed == 0;
+    }
+    let most = (plan.connections + plan.slow_connections) as u64 * reloads;
+    let is_new = |f: &lb_load::Failure| f.reason.starts_with("connect");
+    counts.failed + counts.idle_closes <= most && !counts.failures.iter().any(is_new)
 }
