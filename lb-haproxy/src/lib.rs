@@ -54,7 +54,8 @@
 //!
 //! HAProxy asks each server what the readiness probe asks it, by the same request, and takes it out after
 //! [`fall`](lb_core::Health::fall) bad answers. It does so by nothing else: what requests meet is not held against
-//! a server, for HAProxy would take an app's own 5xx for the server's failure. An app that might accept and never answer needs an HTTP check; a TCP connect cannot tell.
+//! a server, for HAProxy would take an app's own 5xx for the server's failure. An app that might accept and never
+//! answer needs an HTTP check; a TCP connect cannot tell.
 //!
 //! HAProxy runs in a container ([`in_container`](HaproxyBalancerBuilder::in_container)), as a process
 //! ([`as_process`](HaproxyBalancerBuilder::as_process)), or is the platform's own
