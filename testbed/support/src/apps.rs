@@ -80,12 +80,15 @@ impl Apps {
         self
     }
 
-    /// Has an app's certificate at a listener: TLS, chosen by name.
+    /// Has an app's certificate at a listener: TLS, of an HTTP one chosen by name.
     pub fn certified(mut self, port: u16, app: &str, pem: &str) -> Self {
-        let Some(Listener::Http { certificates, .. }) = self.0.listeners.get_mut(&port) else {
-            panic!("{port} is no HTTP listener");
-        };
-        certificates.insert(backend_name(app), CertificatePem::new(pem).unwrap());
+        let pem = CertificatePem::new(pem).unwrap();
+        match self.0.listeners.get_mut(&port).expect("a listener") {
+            Listener::Http { certificates, .. } => {
+                certificates.insert(backend_name(app), pem);
+            }
+            Listener::Tcp { certificate, .. } => *certificate = Some(pem),
+        }
         self
     }
 }
