@@ -103,14 +103,6 @@ async fn quickstart_does_the_whole_job_on_docker_and_nginx() {
 }
 
 #[tokio::test]
-#[ignore = "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-async fn quickstart_does_the_whole_job_on_docker_and_nginx_by_reload() {
-    variable("LB_TEST_APP_IMAGE");
-    variable("LB_TEST_NGINX_IMAGE");
-    whole_job("docker", "nginx-by-reload").await;
-}
-
-#[tokio::test]
 #[ignore = "needs LB_TEST_PODMAN, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
 async fn quickstart_does_the_whole_job_on_podman_and_haproxy() {
     variable("LB_TEST_APP_IMAGE");
@@ -124,14 +116,6 @@ async fn quickstart_does_the_whole_job_on_podman_and_nginx() {
     variable("LB_TEST_APP_IMAGE");
     variable("LB_TEST_NGINX_IMAGE");
     whole_job("podman", "nginx").await;
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_PODMAN, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-async fn quickstart_does_the_whole_job_on_podman_and_nginx_by_reload() {
-    variable("LB_TEST_APP_IMAGE");
-    variable("LB_TEST_NGINX_IMAGE");
-    whole_job("podman", "nginx-by-reload").await;
 }
 
 #[tokio::test]
