@@ -40,6 +40,8 @@ enum Lane {
     Stop,
     /// One a host by its key: the network, the table.
     Single,
+    /// One a host, and nothing is made beside it.
+    Clear,
 }
 
 /// What all actions of a term share.
@@ -113,11 +115,24 @@ impl Desk {
         let busy = || self.in_flight.values().filter(|l| **l == lane).count();
         !self.in_flight.contains_key(&key)
             && self.unseen.get(&key) != Some(action)
+            && !self.would_cross(action)
             && match lane {
                 Lane::Start => busy() < settings.starts_per_host,
                 Lane::Stop => busy() < settings.stops_per_host,
-                Lane::Single => true,
+                Lane::Single | Lane::Clear => true,
             }
+    }
+
+    /// A clear takes the network away from what is made beside it: neither begins while the other goes on.
+    fn would_cross(&self, action: &Action) -> bool {
+        let makes = |key: &ActionKey| matches!(key, ActionKey::Network | ActionKey::Instance(_));
+        match action {
+            Action::EnsureNetwork(_) | Action::Run { .. } => {
+                self.in_flight.values().any(|lane| *lane == Lane::Clear)
+            }
+            Action::Clear(_) => self.in_flight.keys().any(makes),
+            _ => false,
+        }
     }
 
     fn begin(&mut self, action: Action, hands: &Hands, after: &Remembered) {
@@ -141,7 +156,8 @@ const fn lane(action: &Action) -> Lane {
     match action {
         Action::ResolveImage { .. } | Action::Run { .. } => Lane::Start,
         Action::Stop { .. } => Lane::Stop,
-        Action::EnsureNetwork(_) | Action::Apply(_) | Action::Clear(_) => Lane::Single,
+        Action::EnsureNetwork(_) | Action::Apply(_) => Lane::Single,
+        Action::Clear(_) => Lane::Clear,
     }
 }
 

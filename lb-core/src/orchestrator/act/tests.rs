@@ -143,6 +143,24 @@ async fn one_action_a_key_is_in_flight_and_a_success_is_not_repeated_before_it_i
     rig.finish().await;
 }
 
+/// An app that was deployed while its host was cleared lost the network its first instances were in.
+#[tokio::test(start_paused = true)]
+async fn a_clear_and_what_makes_something_do_not_cross() {
+    let mut rig = Rig::new();
+    let clear = || Action::Clear(network().name);
+    let make = || vec![Action::EnsureNetwork(network()), run(0)];
+    rig.engine.faults().delay(Op::RemoveNetwork, Duration::from_secs(1));
+    rig.dispatch(vec![clear()]);
+    rig.dispatch(make());
+    assert_eq!(rig.desk.in_flight(), 1, "what is made waits for the clear");
+    assert_eq!(rig.finish().await[0].result, Ok(Done::Cleared));
+    rig.dispatch(make());
+    assert_eq!(rig.desk.in_flight(), 2);
+    rig.dispatch(vec![clear()]);
+    assert_eq!(rig.desk.in_flight(), 2, "and a clear for what is made");
+    assert!(rig.finish().await.iter().all(|ended| ended.result.is_ok()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_may_be_repeated_at_once() {
     let mut rig = Rig::new();
