@@ -111,6 +111,15 @@ fn checked(backend: &mut Backend) {
     backend.health.timeout = Duration::from_millis(500);
 }
 
+/// An app that is checked, behind its own HAProxy at a port.
+async fn one() -> (Bench, u16, Patient) {
+    let (bench, port) = (real(), free_port());
+    let app = Patient::start("app", "127.0.0.1:0").await;
+    let table = Table::new().http(port, "/", "shop").with("shop", checked);
+    bench.apply(&table.server("shop", "app", 1, app.address).0).await;
+    (bench, port, app)
+}
+
 async fn up(bench: &Bench, server: &str) -> bool {
     bench.traffic().await.backends[&backend_name("shop")].servers[&server_name(server)].up
 }
@@ -154,15 +163,7 @@ async fn a_check_is_the_request_of_the_readiness_probe() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_server_is_up_while_its_check_answers_200_to_399() {
-    let (bench, port) = (real(), free_port());
-    let app = Patient::start("app", "127.0.0.1:0").await;
-    let table = Table::new().http(port, "/", "shop").with("shop", checked).server(
-        "shop",
-        "app",
-        1,
-        app.address,
-    );
-    bench.apply(&table.0).await;
+    let (bench, port, app) = one().await;
     for (bad, good) in [(500, 200), (400, 204), (426, 302), (503, 399), (SILENT, 200)] {
         app.is(bad);
         eventually("it is down", async || !up(&bench, "app").await).await;
@@ -215,15 +216,7 @@ async fn a_server_that_accepts_and_never_answers_gets_no_more_requests_until_it_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn an_apps_own_5xx_takes_nobody_out() {
-    let (bench, port) = (real(), free_port());
-    let app = Patient::start("app", "127.0.0.1:0").await;
-    let table = Table::new().http(port, "/", "shop").with("shop", checked).server(
-        "shop",
-        "app",
-        1,
-        app.address,
-    );
-    bench.apply(&table.0).await;
+    let (_bench, port, app) = one().await;
     app.status.store(500, Ordering::Relaxed);
     for n in 1..=50 {
         assert_eq!(get(port, "/").await.unwrap().status, 500, "request {n}");
