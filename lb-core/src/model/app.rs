@@ -29,6 +29,8 @@ pub const MAX_ENTRIES: usize = 512;
 pub const MAX_VALUE: usize = 32 * 1024;
 /// Least memory an instance may be limited to: Docker takes no less, and takes 0 as no limit.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(6);
+/// Longest time of an app, but for those with a shorter bound of their own.
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Most instances of one app.
 pub const MAX_INSTANCES: u32 = 10_000;
 
@@ -450,11 +452,11 @@ impl AppSpec {
         self.check_place()?;
         self.check_scaling()?;
         let stop = &self.stop;
-        if stop.grace > Duration::from_secs(3600) || stop.drain > Duration::from_secs(24 * 3600) {
+        if stop.grace > Duration::from_secs(3600) || stop.drain > DAY {
             return Err(Error::invalid("stop", "grace must be at most 1h and drain at most 24h"));
         }
         let rollout = &self.rollout;
-        if rollout.ready_within > Duration::from_secs(24 * 3600) {
+        if rollout.ready_within > DAY {
             return Err(Error::invalid("rollout.ready_within", "must be at most 24h"));
         }
         if rollout.max_surge.of_rounded_up(100) == 0
@@ -580,7 +582,7 @@ impl AppSpec {
         if [scaling.cpu, scaling.memory].iter().flatten().any(|p| p.get() == 0) {
             return Err(Error::invalid("scaling", "cpu and memory must be 1 to 100"));
         }
-        if scaling.scale_in_after.is_some_and(|after| after > Duration::from_secs(24 * 3600)) {
+        if scaling.scale_in_after.is_some_and(|after| after > DAY) {
             return Err(Error::invalid("scaling.scale_in_after", "must be at most 24h"));
         }
         if scaling.schedule.len() > MAX_ENTRIES {

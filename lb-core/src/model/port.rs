@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::app::MAX_ENTRIES;
+use super::app::{DAY, MAX_ENTRIES};
 use super::names::{CookieName, DomainName, HeaderName, HealthPath, PathPrefix};
 use super::secret::CertificatePem;
 use super::units::{ByteSize, friendly};
@@ -278,7 +278,7 @@ impl Port {
 
     fn check_times(&self) -> Result<()> {
         const LEAST: Duration = Duration::from_millis(10);
-        const MOST: Duration = Duration::from_secs(24 * 3600);
+        const MOST: Duration = DAY;
         let t = &self.timeouts;
         let times = [
             ("health.interval", self.health.interval),
