@@ -18,7 +18,9 @@ pub(crate) struct WorkerInfo {
 }
 
 impl WorkerInfo {
-    /// This run of a worker: in a container the next one may get the same process id.
+    /// This run of a worker: in a container the next one may get the same process id. HAProxy tells its start in
+    /// whole seconds, so a run that ends in the second it began, followed in that second by one with its id, counts as
+    /// the same: what it counted is then kept only if the next one is first seen with less.
     pub(crate) const fn run(&self) -> u64 {
         (self.started as u64) << 32 | self.pid as u64
     }

@@ -17,7 +17,7 @@ const REQUEST_WITH_ANSWER: u16 = 1 | 4;
 const NLMSG_ERROR: u16 = 2;
 
 /// A connection from this network namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Connection {
     local: SocketAddr,
     remote: SocketAddr,
@@ -78,16 +78,21 @@ fn error_in(answer: &[u8]) -> Option<i32> {
     (kind == NLMSG_ERROR).then(|| number.checked_neg())?
 }
 
-fn all(to: &BTreeSet<SocketAddr>) -> Vec<Connection> {
+/// Each once: a table is read in pieces, and a socket that moves on between two of them stands in both.
+fn all(to: &BTreeSet<SocketAddr>) -> BTreeSet<Connection> {
     if to.is_empty() {
-        return Vec::new();
+        return BTreeSet::new();
     }
-    let mut found = Vec::new();
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        found.extend(text.lines().skip(1).filter_map(parse).filter(|c| to.contains(&c.remote)));
-    }
-    found
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"];
+    let tables = tables.map(|table| std::fs::read_to_string(table).unwrap_or_default());
+    among(tables.iter().flat_map(|table| table.lines().skip(1)), to)
+}
+
+fn among<'a>(
+    lines: impl Iterator<Item = &'a str>,
+    to: &BTreeSet<SocketAddr>,
+) -> BTreeSet<Connection> {
+    lines.filter_map(parse).filter(|c| to.contains(&c.remote)).collect()
 }
 
 /// A line of the table: `sl local_address rem_address st ...`.
@@ -174,6 +179,14 @@ mod tests {
             drop(held);
             assert_eq!(connections(&[at].into()), BTreeMap::new());
         }
+    }
+
+    #[test]
+    fn a_socket_read_twice_is_one() {
+        let line = |port: u16| format!("  9: 0100007F:{port:04X} 0100007F:1F90 01 0:0 0:0 0 0 0 7");
+        let (lines, at) = ([line(7), line(8), line(7)], "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(among(lines.iter().map(String::as_str), &[at].into()).len(), 2);
+        assert!(among(lines.iter().map(String::as_str), &[].into()).is_empty());
     }
 
     #[test]
