@@ -9,6 +9,7 @@
 
 mod calls;
 mod containers;
+mod ended;
 mod events;
 mod failure;
 mod images;

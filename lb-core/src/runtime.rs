@@ -95,8 +95,9 @@ pub trait ContainerRuntime: Debug + Send + Sync + 'static {
     /// Counters of the running containers, not rates. Can take seconds; never on a pass's path.
     async fn usage(&self) -> Result<BTreeMap<ContainerName, Usage>>;
 
-    /// What changed, as hints that wake the loop. Lossy: gaps, repeats and reordering are allowed. The
-    /// stream reconnects by itself and yields [`RuntimeEvent::Resync`] after each gap; it never ends.
+    /// What changed, as hints that wake the loop. Lossy: gaps, repeats and reordering are allowed. A
+    /// [`list`](Self::list) that begins after an event shows what it tells. The stream reconnects by itself and
+    /// yields [`RuntimeEvent::Resync`] after each gap; it never ends.
     fn events(&self) -> BoxStream<'static, Result<RuntimeEvent>>;
 
     /// The last `tail` lines of a container's output, both streams merged, oldest first.

@@ -69,6 +69,7 @@ macro_rules! container_runtime_suite {
                 an_engine_range_outside_the_subnet_is_invalid
                 a_network_in_use_stays
                 events_tell_of_ours_and_of_nobody_elses
+                what_an_event_tells_is_listed
                 usage_tells_of_running_ones_only
                 usage_counts_up
                 logs_of_nobody_are_not_found

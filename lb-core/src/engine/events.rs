@@ -77,7 +77,7 @@ impl<A: EngineApi> Watch<A> {
                 self.open = Some(hints);
                 self.alive();
                 self.mark = hint.at.map(|at| at + 1).or(self.mark);
-                hint.event
+                hint.event.inspect(|event| self.host.ended.hear(event))
             }
             Ok(ended) => {
                 tracing::info!(engine = self.host.subject(), error = ?ended, "engine events ended");

@@ -24,11 +24,16 @@ pub(super) async fn list(host: &Host<impl EngineApi>) -> Result<Vec<Container>> 
 }
 
 async fn list_all(host: &Host<impl EngineApi>) -> Result<Vec<Container>, Failure> {
-    let summaries = host.read(host.api.containers(&host.cluster, Which::All)).await?;
+    let doubted = host.ended.now();
+    let mut summaries = host.read(host.api.containers(&host.cluster, Which::All)).await?;
+    for summary in &mut summaries {
+        summary.state.take_if(|_| summary.name.as_ref().is_some_and(|n| doubted.contains_key(n)));
+    }
     // The engine's places bound these; the list says all but how a container ended.
     let known = summaries.into_iter().map(|summary| with_state(host, summary));
     let bound = host.calls.bounds.calls.max(1);
     let found: Vec<_> = stream::iter(known).buffer_unordered(bound).try_collect().await?;
+    host.ended.settle(&doubted);
     let mut containers: Vec<Container> = found.into_iter().flatten().collect();
     containers.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(containers)

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::calls::within;
+use super::ended::Ended;
 use super::{Calls, EngineApi, Failure, containers, events, images, networks, observe};
 use crate::error::Result;
 use crate::keyed::Keyed;
@@ -47,6 +48,8 @@ pub(super) struct Host<A> {
     pub(super) cluster: ClusterId,
     pub(super) api: A,
     pub(super) calls: Calls,
+    /// Told to have ended, and not yet seen so.
+    pub(super) ended: Ended,
 }
 
 /// What mutating calls queue for. Its debug form names the thing in errors.
@@ -74,7 +77,10 @@ const SLACK: Duration = Duration::from_secs(5);
 impl<A: EngineApi> EngineRuntime<A> {
     /// The engine behind `api`, for one cluster.
     pub fn new(cluster: ClusterId, api: A, calls: Calls) -> Self {
-        Self { host: Arc::new(Host { cluster, api, calls }), keyed: Keyed::default() }
+        Self {
+            host: Arc::new(Host { cluster, api, calls, ended: Ended::default() }),
+            keyed: Keyed::default(),
+        }
     }
 
     /// The API it was made of.

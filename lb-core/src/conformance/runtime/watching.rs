@@ -1,13 +1,13 @@
 //! Events, usage and logs.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::super::{eventually, refused};
+use super::super::{PATIENCE, eventually, refused};
 use super::Bed;
 use crate::error::ErrorKind;
 use crate::model::ContainerName;
@@ -16,19 +16,17 @@ use crate::runtime::{ContainerRuntime, ContainerState, RuntimeEvent};
 /// Hears a runtime's events until it is dropped.
 #[derive(Debug)]
 pub(super) struct Ear {
-    heard: Arc<Mutex<Vec<RuntimeEvent>>>,
+    heard: watch::Receiver<Vec<RuntimeEvent>>,
     task: AbortHandle,
 }
 
 impl Ear {
     pub(super) fn of(runtime: &dyn ContainerRuntime) -> Self {
-        let (mut events, heard) = (runtime.events(), Arc::new(Mutex::new(Vec::new())));
-        let keep = heard.clone();
+        let (mut events, (keep, heard)) = (runtime.events(), watch::channel(Vec::new()));
         let listen = async move {
             // An error says that the engine does not answer right now; the stream goes on.
             while let Some(event) = events.next().await {
-                let mut heard = keep.lock().unwrap_or_else(PoisonError::into_inner);
-                heard.extend(event.ok());
+                keep.send_modify(|heard| heard.extend(event.ok()));
             }
             panic!("the stream of events must not end");
         };
@@ -36,7 +34,14 @@ impl Ear {
     }
 
     pub(super) fn heard(&self) -> Vec<RuntimeEvent> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heard.borrow().clone()
+    }
+
+    /// Returns as soon as this is heard.
+    async fn waits_for(&self, event: RuntimeEvent) {
+        let mut heard = self.heard.clone();
+        let told = heard.wait_for(|heard| heard.contains(&event));
+        tokio::time::timeout(PATIENCE, told).await.expect("it is told").unwrap();
     }
 
     /// Starts containers until the ear hears of one: from then on it is connected.
@@ -44,13 +49,8 @@ impl Ear {
         let hears = async || {
             bed.stop(what).await;
             bed.runtime.run(&bed.sleeper(what)).await.unwrap();
-            let soon = async {
-                let started = RuntimeEvent::Started(bed.name(what));
-                while !self.heard().contains(&started) {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(2), soon).await.is_ok()
+            let started = self.waits_for(RuntimeEvent::Started(bed.name(what)));
+            tokio::time::timeout(Duration::from_secs(2), started).await.is_ok()
         };
         eventually("events tell of a start", hears).await;
     }
@@ -92,6 +92,24 @@ pub async fn events_tell_of_ours_and_of_nobody_elses(bed: &Bed) {
     eventually("all of them are told", all).await;
     let told: BTreeSet<_> = ear.heard().iter().filter_map(subject).cloned().collect();
     assert_eq!(told, BTreeSet::from([first, short]));
+}
+
+/// A listing that begins once a container's end or removal was told shows it, so that nobody need ask again.
+pub async fn what_an_event_tells_is_listed(bed: &Bed) {
+    let ear = Ear::of(&*bed.runtime);
+    ear.wakes(bed, "first").await;
+    for short in ["short-1", "short-2", "short-3"] {
+        bed.runtime.run(&bed.failing(short)).await.unwrap();
+        ear.waits_for(RuntimeEvent::Exited(bed.name(short))).await;
+        let state = bed.listed(short).await.unwrap().state;
+        assert!(
+            matches!(state, ContainerState::Exited(_)),
+            "{short} is told to have ended: {state:?}"
+        );
+        bed.stop(short).await;
+        ear.waits_for(RuntimeEvent::Removed(bed.name(short))).await;
+        assert!(bed.listed(short).await.is_none(), "{short} is told to be gone");
+    }
 }
 
 /// Neither of ended ones nor of removed ones.
