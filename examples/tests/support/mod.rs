@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use lb_core::{
     App, AppName, AppSpec, AppStatus, Container, FileAppStore, FileLeadership, FileLedgerStore,
-    InstanceId, Orchestrator, Replicas, Role,
+    InstanceId, LoopSettings, Orchestrator, Replicas, Role,
 };
 use lb_examples::{DEMO_HOST, Engine, Stage, StageOptions};
 use lb_load::{Counts, Load, Plan};
@@ -207,11 +207,14 @@ fn options(engine: Engine, files: &Path) -> StageOptions {
 }
 
 async fn orchestrator(stage: &Stage, files: &Path) -> Orchestrator {
+    // No look but for a reason: an event that is missed, or told before the engine's list knows, fails the test.
+    let settings = LoopSettings { resync: Duration::from_secs(3600), ..LoopSettings::default() };
     Orchestrator::builder(stage.cluster.clone())
         .host(stage.facts.clone(), stage.handle.clone())
         .apps(Arc::new(FileAppStore::open(files).await.unwrap()))
         .ledger(Arc::new(FileLedgerStore::new(files)))
         .leadership(Arc::new(FileLeadership::new(files)))
+        .settings(settings)
         .start()
         .await
         .unwrap()
