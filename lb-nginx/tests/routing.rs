@@ -3,100 +3,33 @@
 
 mod common;
 
-use common::{WAYS, serving};
+use common::{WAYS, cases, serving};
 use lb_core::Protocol::Http;
 use lb_test_support::live::{App, Manner::Echo, free_ports, get};
-use lb_test_support::{Routes, routing, spreading};
+use lb_test_support::{Routes, spreading};
 
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn the_longest_prefix_wins_in_whole_segments() {
-    for way in WAYS {
-        routing::the_longest_prefix_wins_in_whole_segments(async |table| serving(table, way).await)
-            .await;
-    }
+cases! { routing:
+    the_longest_prefix_wins_in_whole_segments
+    a_path_is_routed_as_the_app_will_read_it
+    an_answer_asks_nothing_of_the_balancer
+    a_path_that_cannot_be_read_is_refused
+    a_host_name_counts_without_case_port_and_final_dot
+    exact_names_come_before_wildcards_and_those_before_any
+    a_stripped_prefix_is_gone_and_said_in_a_header
+    forwarded_headers_say_what_is_and_not_what_a_client_claims
+    nobody_answers_404_without_a_route_and_503_without_a_server
+}
+
+cases! { spreading:
+    a_hash_keeps_its_keys_together_and_uses_all_servers
+    without_the_header_each_has_its_turn
 }
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_path_is_routed_as_the_app_will_read_it() {
-    for way in WAYS {
-        routing::a_path_is_routed_as_the_app_will_read_it(async |table| serving(table, way).await)
-            .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn an_answer_asks_nothing_of_the_balancer() {
-    for way in WAYS {
-        routing::an_answer_asks_nothing_of_the_balancer(async |table| serving(table, way).await)
-            .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_path_that_cannot_be_read_is_refused() {
-    for way in WAYS {
-        routing::a_path_that_cannot_be_read_is_refused(async |table| serving(table, way).await)
-            .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_host_name_counts_without_case_port_and_final_dot() {
-    for way in WAYS {
-        routing::a_host_name_counts_without_case_port_and_final_dot(async |table| {
-            serving(table, way).await
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn exact_names_come_before_wildcards_and_those_before_any() {
-    for way in WAYS {
-        routing::exact_names_come_before_wildcards_and_those_before_any(async |table| {
-            serving(table, way).await
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_stripped_prefix_is_gone_and_said_in_a_header() {
-    for way in WAYS {
-        routing::a_stripped_prefix_is_gone_and_said_in_a_header(async |table| {
-            serving(table, way).await
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn forwarded_headers_say_what_is_and_not_what_a_client_claims() {
-    for way in WAYS {
-        routing::forwarded_headers_say_what_is_and_not_what_a_client_claims(async |table| {
-            serving(table, way).await
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn nobody_answers_404_without_a_route_and_503_without_a_server() {
-    for way in WAYS {
-        routing::nobody_answers_404_without_a_route_and_503_without_a_server(async |table| {
-            serving(table, way).await
-        })
-        .await;
-    }
+async fn a_busy_server_gets_less() {
+    // With Lua each worker counts its own requests only.
+    spreading::a_busy_server_gets_less(async |table| serving(table, WAYS[1]).await).await;
 }
 
 #[tokio::test]
@@ -129,31 +62,4 @@ async fn paths_that_differ_in_case_alone_are_told_apart() {
     ] {
         assert_eq!(get(port, "SHOP.example.org", path).await.app(), app, "{path}");
     }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_hash_keeps_its_keys_together_and_uses_all_servers() {
-    for way in WAYS {
-        spreading::a_hash_keeps_its_keys_together_and_uses_all_servers(async |table| {
-            serving(table, way).await
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn without_the_header_each_has_its_turn() {
-    for way in WAYS {
-        spreading::without_the_header_each_has_its_turn(async |table| serving(table, way).await)
-            .await;
-    }
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_busy_server_gets_less() {
-    // With Lua each worker counts its own requests only.
-    spreading::a_busy_server_gets_less(async |table| serving(table, WAYS[1]).await).await;
 }

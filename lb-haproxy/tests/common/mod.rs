@@ -1,5 +1,5 @@
 //! Configurations put together as a balancer would, and a real HAProxy that runs them.
-#![allow(dead_code, unreachable_pub)] // each test program uses its part
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)] // each test program uses its part
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +11,18 @@ use lb_haproxy::{HaproxyRenderer, layout, server_lines};
 use lb_test_support::live::{accepting, local};
 use lb_test_support::tls;
 use tempfile::TempDir;
+
+/// One test of each of these cases for every balancer.
+macro_rules! cases {
+    ($module:ident: $($case:ident)+) => { $(
+        #[tokio::test]
+        #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+        async fn $case() {
+            lb_test_support::$module::$case(crate::common::Proxy::start).await;
+        }
+    )+ };
+}
+pub(crate) use cases;
 
 /// The renderer's text with server lines, as golden files hold it.
 pub fn text_of(table: &RoutingTable, config: &RenderedConfig) -> String {

@@ -1,5 +1,5 @@
 //! What the tests share: a real NGINX as a process, behind the balancer.
-#![allow(dead_code, unreachable_pub)] // each test program uses its part
+#![allow(dead_code, unreachable_pub, unused_imports, unused_macros)] // each test program uses its part
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -14,6 +14,21 @@ use tempfile::TempDir;
 
 /// The ways servers change that NGINX 1.22 with the Lua module has.
 pub const WAYS: [Membership; 2] = [Membership::RunTimeHttp, Membership::Reload];
+
+/// One test of each of these cases for every balancer, by each of the ways.
+macro_rules! cases {
+    ($module:ident: $($case:ident)+) => { $(
+        #[tokio::test]
+        #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
+        async fn $case() {
+            for way in crate::common::WAYS {
+                let start = async |table: &_| crate::common::serving(table, way).await;
+                lb_test_support::$module::$case(start).await;
+            }
+        }
+    )+ };
+}
+pub(crate) use cases;
 
 /// The binary the tests run.
 pub fn nginx() -> PathBuf {

@@ -5,8 +5,8 @@
 //! and container engines.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
-//! apps by port, [`Routes`] tables with host names and paths. [`routing`] and [`spreading`] hold cases for every
-//! balancer, [`golden`] tables whose configurations are kept.
+//! apps by port, [`Routes`] tables with host names and paths. [`routing`], [`spreading`] and [`limits`] hold cases
+//! for every balancer, [`golden`] tables whose configurations are kept.
 //! [`engine`] runs tests on a real container engine, [`images`] holds cases for its images, [`fake_engine`] is one that
 //! fails as asked.
 //! [`processes`] finds and ends what runs. [`Loopback`] brings a balancer to the suite of its contract.
@@ -20,6 +20,7 @@ mod gate;
 pub mod golden;
 pub mod images;
 mod instance;
+pub mod limits;
 pub mod live;
 pub mod processes;
 mod routes;
