@@ -9,13 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use balancer_support::renderer::PlainRenderer;
 use balancer_support::{Bench, haproxy};
 use lb_core::{
     Change, ConfigRenderer, Error, ErrorKind, Fragment, LoadBalancer, RenderedConfig, Result,
     RoutingTable, SetAside, Traffic,
 };
-use lb_haproxy::HaproxyBalancer;
+use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
 use lb_test_support::client::{Load, Mode, Stream, get};
 use lb_test_support::{
     Apps as Table, Instance, backend_name, eventually, free_port, processes, server_name,
@@ -42,7 +41,7 @@ impl ConfigRenderer for Spoiling {
         if let Some(name) = table.backends.keys().find(|b| b.as_str().starts_with("worse")) {
             return Err(Error::invalid(format!("backend \"{name}\""), "cannot be expressed"));
         }
-        let mut config = PlainRenderer.render(table)?;
+        let mut config = HaproxyRenderer::new().render(table)?;
         for fragment in &mut config.fragments {
             if let Fragment::Text { backend: Some(name), text } = fragment
                 && name.as_str().starts_with("bad")
@@ -123,11 +122,8 @@ async fn a_missing_or_hanging_checker_leaves_the_last_good_one() {
         (programs.path().join("absent"), ErrorKind::Unavailable),
         (hanging, ErrorKind::Unavailable),
     ] {
-        let balancer = HaproxyBalancer::builder(bench.dir.path())
-            .renderer(Arc::new(PlainRenderer))
-            .as_process(&program)
-            .build()
-            .unwrap();
+        let balancer =
+            HaproxyBalancer::builder(bench.dir.path()).as_process(&program).build().unwrap();
         let begun = Instant::now();
         let error = balancer.apply(&good.clone().http(port, "/b", "b").0).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
@@ -171,7 +167,6 @@ async fn a_port_cannot_be_taken_between_check_and_reload() {
     let programs = tempfile::tempdir().unwrap();
     let text = format!("sleep 0.5; exec {} \"$@\"", haproxy().display());
     let slow = HaproxyBalancer::builder(bench.dir.path())
-        .renderer(Arc::new(PlainRenderer))
         .as_process(script(programs.path(), "slow", &text))
         .build()
         .unwrap();
@@ -405,11 +400,7 @@ async fn a_haproxy_of_the_platform_is_used_as_it_is() {
     let bench = Bench::new();
     let (port, dir) = (free_port(), bench.dir.path());
     let master = dir.join("master.sock");
-    let attached = HaproxyBalancer::builder(dir)
-        .renderer(Arc::new(PlainRenderer))
-        .attached(&master, haproxy())
-        .build()
-        .unwrap();
+    let attached = HaproxyBalancer::builder(dir).attached(&master, haproxy()).build().unwrap();
     let a = Instance::http("a").await;
     let table = Table::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
     let error = attached.apply(&table.0).await.unwrap_err();

@@ -9,19 +9,14 @@ use std::time::{Duration, Instant};
 
 use balancer_support::Bench;
 use lb_core::{Balance, Change, CookieName, LoadBalancer, Sticky};
-use lb_haproxy::HaproxyRenderer;
 use lb_test_support::client::{Client, Load, Mode, get, get_with};
 use lb_test_support::tls::{self, certificate_for};
 use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, server_name};
 
-fn real() -> Bench {
-    Bench::rendered_by(std::sync::Arc::new(HaproxyRenderer::new()))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn sticky_clients_stay_and_move_when_their_server_drains() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let (a, b, c) =
         (Instance::http("a").await, Instance::http("b").await, Instance::http("c").await);
     let table = Table::new()
@@ -77,7 +72,7 @@ async fn spread(port: u16) -> BTreeMap<String, String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_consistent_hash_keeps_its_keys_over_changes_and_reloads() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let mut instances = Vec::new();
     let mut table =
         Table::new().http(port, "/", "shop").with("shop", |s| s.balance = Balance::UriHash);
@@ -102,7 +97,7 @@ async fn a_consistent_hash_keeps_its_keys_over_changes_and_reloads() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn an_instance_gets_no_more_than_its_limit_and_the_rest_waits_in_bounds() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let a = Instance::http("a").await;
     let table = Table::new().http(port, "/", "shop").with("shop", |s| {
         s.limits.connections_per_instance = NonZeroU32::new(2);
@@ -130,7 +125,7 @@ async fn an_instance_gets_no_more_than_its_limit_and_the_rest_waits_in_bounds() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_new_server_starts_slowly_and_weights_share() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let (a, b) = (Instance::http("a").await, Instance::http("b").await);
     let table = Table::new()
         .http(port, "/", "shop")
@@ -163,7 +158,7 @@ async fn a_new_server_starts_slowly_and_weights_share() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_dead_server_loses_no_idempotent_request() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let (a, b) = (Instance::http("a").await, Instance::http("b").await);
     let table = Table::new()
         .http(port, "/", "shop")
@@ -200,7 +195,7 @@ async fn a_dead_server_loses_no_idempotent_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn certificates_are_chosen_by_name_and_renewed_without_a_reload() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let a = Instance::http("a").await;
     let plain = Table::new()
         .http(port, "/", "shop")
@@ -217,7 +212,7 @@ async fn certificates_are_chosen_by_name_and_renewed_without_a_reload() {
     assert!(certificate_for(port, "a.test.example").await.contains("renewed.a.test"));
     assert_eq!(bench.reloads().await, 0);
     // By a new process, which cannot know what the worker has loaded.
-    let second = bench.again_rendered_by(std::sync::Arc::new(HaproxyRenderer::new()));
+    let second = bench.again();
     assert_eq!(second.apply(&table.0).await.unwrap().change, Change::Servers);
     let shown = certificate_for(port, "a.test.example").await;
     assert!(!shown.contains("renewed"));
@@ -232,7 +227,7 @@ async fn certificates_are_chosen_by_name_and_renewed_without_a_reload() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn reloads_under_load_lose_nothing() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let (a, b) = (Instance::http("a").await, Instance::http("b").await);
     let mut table = Table::new()
         .http(port, "/", "shop")

@@ -3,12 +3,10 @@
 
 mod balancer_support;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use balancer_support::Bench;
 use lb_core::{Balance, Change, LoadBalancer};
-use lb_haproxy::HaproxyRenderer;
 use lb_test_support::client::{Client, Load, Mode, Stream, get};
 use lb_test_support::{
     Apps as Table, Instance, Unreachable, backend_name, eventually, free_port, server_name,
@@ -220,7 +218,7 @@ async fn a_thousand_tables_in_a_second_become_few_reloads_and_end_with_the_last(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_request_that_tries_to_reach_a_removed_server_is_answered_by_another() {
-    let bench = Bench::rendered_by(Arc::new(HaproxyRenderer::new()));
+    let bench = Bench::new();
     let (port, gone, lives) = (free_port(), Unreachable::new().await, Instance::http("a").await);
     let backend = |b: &mut lb_core::Backend| {
         b.balance = Balance::RoundRobin;

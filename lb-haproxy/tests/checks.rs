@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use balancer_support::Bench;
 use lb_core::{Backend, Check, HealthPath};
-use lb_haproxy::HaproxyRenderer;
 use lb_test_support::client::get;
 use lb_test_support::live::{Message, read_message};
 use lb_test_support::{Apps as Table, backend_name, eventually, free_port, server_name};
@@ -101,10 +100,6 @@ impl Patient {
     }
 }
 
-fn real() -> Bench {
-    Bench::rendered_by(Arc::new(HaproxyRenderer::new()))
-}
-
 fn checked(backend: &mut Backend) {
     backend.health.check = Check::Http(HealthPath::new("/health?deep=1").unwrap());
     backend.health.interval = Duration::from_millis(100);
@@ -113,7 +108,7 @@ fn checked(backend: &mut Backend) {
 
 /// An app that is checked, behind its own HAProxy at a port.
 async fn one() -> (Bench, u16, Patient) {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let app = Patient::start("app", "127.0.0.1:0").await;
     let table = Table::new().http(port, "/", "shop").with("shop", checked);
     bench.apply(&table.server("shop", "app", 1, app.address).0).await;
@@ -127,7 +122,7 @@ async fn up(bench: &Bench, server: &str) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_check_is_the_request_of_the_readiness_probe() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let apps = [
         Patient::start("filed", "127.0.0.1:0").await,
         Patient::start("six", "[::1]:0").await,
@@ -177,7 +172,7 @@ async fn a_server_is_up_while_its_check_answers_200_to_399() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_server_that_accepts_and_never_answers_gets_no_more_requests_until_it_does() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let (well, ill) =
         (Patient::start("well", "127.0.0.1:0").await, Patient::start("ill", "127.0.0.1:0").await);
     let table = Table::new()

@@ -3,7 +3,6 @@
 
 mod balancer_support;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use balancer_support::Bench;
@@ -11,16 +10,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use lb_haproxy::HaproxyRenderer;
 use lb_test_support::{Apps, Instance, free_port, tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 const DEADLINE: Duration = Duration::from_secs(10);
-
-fn real() -> Bench {
-    Bench::rendered_by(Arc::new(HaproxyRenderer::new()))
-}
 
 async fn body_of(answer: hyper::Response<hyper::body::Incoming>) -> Bytes {
     assert_eq!(answer.status(), 200);
@@ -30,7 +24,7 @@ async fn body_of(answer: hyper::Response<hyper::body::Incoming>) -> Bytes {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn clients_speak_http2_or_http1_as_they_offer() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let a = Instance::http("a").await;
     let table = Apps::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
     bench.apply(&table.certified(port, "shop", tls::SHOP).0).await;
@@ -64,7 +58,7 @@ async fn clients_speak_http2_or_http1_as_they_offer() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn a_byte_stream_in_tls_reaches_the_app_in_the_clear() {
-    let (bench, port) = (real(), free_port());
+    let (bench, port) = (Bench::new(), free_port());
     let echo = Instance::echo("e").await;
     let table = Apps::new().tcp(port, "mail").server("mail", "e", 1, echo.address);
     bench.apply(&table.certified(port, "mail", tls::SHOP).0).await;

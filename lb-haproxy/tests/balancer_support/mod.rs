@@ -1,19 +1,15 @@
 //! What the balancer's tests share: a real HAProxy as a process.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-pub mod renderer;
-
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::{Change, LoadBalancer, RoutingTable, Traffic};
-use lb_haproxy::HaproxyBalancer;
+use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
 use lb_test_support::processes;
 use tempfile::TempDir;
-
-use self::renderer::PlainRenderer;
 
 /// The binary the tests run.
 pub fn haproxy() -> PathBuf {
@@ -28,7 +24,7 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        Self::rendered_by(Arc::new(PlainRenderer))
+        Self::rendered_by(Arc::new(HaproxyRenderer::new()))
     }
 
     pub fn rendered_by(renderer: Arc<dyn lb_core::ConfigRenderer>) -> Self {
@@ -43,11 +39,7 @@ impl Bench {
 
     /// A second balancer on the same directory.
     pub fn again(&self) -> HaproxyBalancer {
-        balancer(self.dir.path(), Arc::new(PlainRenderer))
-    }
-
-    pub fn again_rendered_by(&self, renderer: Arc<dyn lb_core::ConfigRenderer>) -> HaproxyBalancer {
-        balancer(self.dir.path(), renderer)
+        balancer(self.dir.path(), Arc::new(HaproxyRenderer::new()))
     }
 
     pub async fn apply(&self, table: &RoutingTable) -> Change {
