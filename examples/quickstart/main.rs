@@ -59,7 +59,7 @@ fn begin() -> Result<(), Failure> {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let stage = Stage::set(&arguments.stage)?;
+    let stage = Stage::set(&arguments.stage).await?;
     let settings = LoopSettings { sample: Duration::from_secs(1), ..LoopSettings::default() };
     let platform = Orchestrator::builder(stage.cluster.clone())
         .host(stage.facts.clone(), stage.handle.clone())

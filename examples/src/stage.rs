@@ -81,11 +81,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Sets up the host. Nothing runs on it yet.
+    /// Sets up the host, whose engine must answer. Nothing runs on it yet.
     ///
     /// # Errors
     /// When the engine, an image or a free port cannot be had.
-    pub fn set(
+    pub async fn set(
         options: &StageOptions,
     ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let usual = || std::env::temp_dir().join(format!("lb-{CLUSTER}-{}", options.engine));
@@ -94,14 +94,6 @@ impl Stage {
             Engine::Local => lb_local::cluster(CLUSTER.parse()?),
             Engine::Docker | Engine::Podman => ClusterSpec::new(CLUSTER.parse()?),
         };
-        let image = match (options.engine.command(), &options.image) {
-            (Some(_), Some(image)) => image.clone(),
-            (Some(command), None) => {
-                image::build(command)?;
-                image::IMAGE.parse()?
-            }
-            (None, _) => image::IMAGE.parse()?,
-        };
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         let (facts, handle) = match options.engine {
             Engine::Local => parts::processes(&cluster, &directory, options)?,
@@ -109,6 +101,15 @@ impl Stage {
                 let handle = parts::containers(&cluster, &directory, options)?;
                 (HostFacts::new("here".parse()?, here), handle)
             }
+        };
+        handle.runtime.describe().await?;
+        let image = match (options.engine.command(), &options.image) {
+            (Some(_), Some(image)) => image.clone(),
+            (Some(command), None) => {
+                image::build(command)?;
+                image::IMAGE.parse()?
+            }
+            (None, _) => image::IMAGE.parse()?,
         };
         let port = match options.port {
             Some(port) => port.get(),

@@ -128,6 +128,20 @@ async fn an_engine_does_not_take_the_balancer_of_this_process() {
     assert!(!output.status.success() && said.contains(right), "{said}");
 }
 
+/// Not after all the waiting for what can never run.
+#[test]
+fn an_engine_that_is_not_there_is_said_in_a_line() {
+    for engine in ["docker", "podman"] {
+        let nobody = format!("--{engine}=unix:///nowhere/{engine}.sock");
+        let mut program = Command::new(example("quickstart"));
+        let output = program.args(["--engine", engine, &nobody]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        let begin = format!("error: describe engine unix:///nowhere/{engine}.sock");
+        assert!(said.starts_with(&begin), "{said}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE (testbed/up)"]
 async fn a_taken_port_is_said_and_everything_is_cleaned_up() {

@@ -67,7 +67,7 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let stage = Stage::set(&arguments.stage)?;
+    let stage = Stage::set(&arguments.stage).await?;
     let platform = Orchestrator::builder(stage.cluster.clone())
         .host(stage.facts.clone(), stage.handle.clone())
         .start()

@@ -85,7 +85,7 @@ impl Platform {
     /// `count` instances of version 1, serving.
     pub async fn with(engine: Engine, count: u32) -> Self {
         let files = tempfile::tempdir().unwrap();
-        let stage = Stage::set(&options(engine, files.path())).unwrap();
+        let stage = Stage::set(&options(engine, files.path())).await.unwrap();
         let orchestrator = orchestrator(&stage, files.path()).await;
         let platform = Self { orchestrator, stage, files, name: "hello".parse().unwrap() };
         platform.deploy("1", count).await;
@@ -153,7 +153,7 @@ impl Platform {
         if self.stage.engine != Engine::Local {
             let port = std::num::NonZeroU16::new(self.stage.target.port());
             let options = StageOptions { port, ..options(self.stage.engine, self.files.path()) };
-            self.stage = Stage::set(&options).unwrap();
+            self.stage = Stage::set(&options).await.unwrap();
         }
         // The handle of the one before is dropped here: it resigns, and the next one leads.
         self.orchestrator = orchestrator(&self.stage, self.files.path()).await;
