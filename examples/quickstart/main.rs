@@ -227,6 +227,10 @@ impl Show {
             if Instant::now() > deadline {
                 return Err("no request was answered".into());
             }
+            let hosts = self.platform.status().hosts.clone();
+            if let Some((part, why)) = hosts.values().find_map(|host| host.set_aside.iter().next()) {
+                return Err(format!("{}: {why}", String::from(part.clone())).into());
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         load.stop().await;
