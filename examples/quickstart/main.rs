@@ -228,7 +228,8 @@ impl Show {
                 return Err("no request was answered".into());
             }
             let hosts = self.platform.status().hosts.clone();
-            if let Some((part, why)) = hosts.values().find_map(|host| host.set_aside.iter().next()) {
+            if let Some((part, why)) = hosts.values().find_map(|host| host.set_aside.iter().next())
+            {
                 return Err(format!("{}: {why}", String::from(part.clone())).into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
