@@ -104,8 +104,9 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         if let Some(master) = self.master() {
-            let mut doomed = processes::children(master);
-            doomed.push(master);
+            // The master first: it would replace a worker that ends before it.
+            let mut doomed = vec![master];
+            doomed.extend(processes::children(master));
             processes::signal("-9", &doomed);
         }
     }
