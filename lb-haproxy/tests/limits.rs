@@ -12,10 +12,14 @@ use common::{Proxy, cases};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use lb_core::{Backend, ByteSize, Protocol::Tcp};
+use lb_core::{
+    Backend, Balance, ByteSize, CookieName,
+    Protocol::{Http, Tcp},
+    Sticky,
+};
 use lb_test_support::Routes;
 use lb_test_support::limits::{announced, chunked, one, rate};
-use lb_test_support::live::{App, Client, DEADLINE, Manner::Echo, ask, free_ports, local};
+use lb_test_support::live::{App, Client, DEADLINE, Manner::Echo, ask, free_ports, get, local};
 use tokio::net::TcpStream;
 
 cases! { limits:
@@ -28,6 +32,22 @@ cases! { limits:
     equal_paths_go_to_one_server_where_the_uri_is_hashed
     a_websocket_is_a_stream_after_its_handshake_whatever_the_body_limit
     a_tcp_listener_carries_bytes_as_they_are
+}
+
+#[tokio::test]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn clients_without_a_cookie_take_turns() {
+    let [port] = free_ports();
+    let apps = [App::start("a", Echo).await, App::start("b", Echo).await];
+    let sticky = |b: &mut Backend| {
+        b.balance = Balance::RoundRobin;
+        b.sticky = Some(Sticky { cookie: CookieName::new("LB").unwrap() });
+    };
+    let servers = [apps[0].address, apps[1].address];
+    let table = Routes::new().backend_with("shop.web", Http, &servers, sticky);
+    let _proxy = Proxy::start(&table.route(port, "/", "shop.web").0).await;
+    let answers = [get(port, "h", "/").await, get(port, "h", "/").await];
+    assert_ne!(answers[0].app(), answers[1].app());
 }
 
 #[tokio::test]
