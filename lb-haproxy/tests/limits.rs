@@ -22,17 +22,7 @@ use lb_test_support::limits::{announced, chunked, one, rate};
 use lb_test_support::live::{App, Client, DEADLINE, Manner::Echo, ask, free_ports, get, local};
 use tokio::net::TcpStream;
 
-cases! { limits:
-    a_body_over_the_limit_gets_413
-    a_client_over_its_rate_gets_429_until_the_window_has_passed
-    an_idempotent_request_survives_its_servers_death
-    a_post_once_sent_is_never_sent_again
-    a_post_never_sent_goes_to_another_server
-    a_cookie_keeps_a_client_on_its_server_and_off_the_app
-    equal_paths_go_to_one_server_where_the_uri_is_hashed
-    a_websocket_is_a_stream_after_its_handshake_whatever_the_body_limit
-    a_tcp_listener_carries_bytes_as_they_are
-}
+lb_test_support::limits_cases!(cases);
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]

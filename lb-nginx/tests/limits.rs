@@ -11,17 +11,7 @@ use lb_core::{Backend, ByteSize, Protocol::Http};
 use lb_test_support::Routes;
 use lb_test_support::live::{App, Manner::Echo, free_ports};
 
-cases! { limits:
-    a_body_over_the_limit_gets_413
-    a_client_over_its_rate_gets_429_until_the_window_has_passed
-    an_idempotent_request_survives_its_servers_death
-    a_post_once_sent_is_never_sent_again
-    a_post_never_sent_goes_to_another_server
-    a_cookie_keeps_a_client_on_its_server_and_off_the_app
-    equal_paths_go_to_one_server_where_the_uri_is_hashed
-    a_websocket_is_a_stream_after_its_handshake_whatever_the_body_limit
-    a_tcp_listener_carries_bytes_as_they_are
-}
+lb_test_support::limits_cases!(cases);
 
 /// A POST over HTTP/2 and TLS by curl, of so many bytes: the version spoken and the status.
 fn h2_post(port: u16, length: usize) -> String {

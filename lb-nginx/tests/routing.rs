@@ -8,22 +8,8 @@ use lb_core::Protocol::Http;
 use lb_test_support::live::{App, Manner::Echo, free_ports, get};
 use lb_test_support::{Routes, spreading};
 
-cases! { routing:
-    the_longest_prefix_wins_in_whole_segments
-    a_path_is_routed_as_the_app_will_read_it
-    an_answer_asks_nothing_of_the_balancer
-    a_path_that_cannot_be_read_is_refused
-    a_host_name_counts_without_case_port_and_final_dot
-    exact_names_come_before_wildcards_and_those_before_any
-    a_stripped_prefix_is_gone_and_said_in_a_header
-    forwarded_headers_say_what_is_and_not_what_a_client_claims
-    nobody_answers_404_without_a_route_and_503_without_a_server
-}
-
-cases! { spreading:
-    a_hash_keeps_its_keys_together_and_uses_all_servers
-    without_the_header_each_has_its_turn
-}
+lb_test_support::routing_cases!(cases);
+lb_test_support::spreading_cases!(cases);
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]

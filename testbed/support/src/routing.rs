@@ -242,3 +242,21 @@ pub async fn nobody_answers_404_without_a_route_and_503_without_a_server<P>(
     assert_eq!(who(bare, "h", "/").await, "404");
     assert_eq!(who(bare, "shop.example.org", "/").await, "503");
 }
+
+/// Gives the cases that hold for every balancer to a macro that makes a test of each.
+#[macro_export]
+macro_rules! routing_cases {
+    ($make:ident) => {
+        $make! { routing:
+            the_longest_prefix_wins_in_whole_segments
+            a_path_is_routed_as_the_app_will_read_it
+            an_answer_asks_nothing_of_the_balancer
+            a_path_that_cannot_be_read_is_refused
+            a_host_name_counts_without_case_port_and_final_dot
+            exact_names_come_before_wildcards_and_those_before_any
+            a_stripped_prefix_is_gone_and_said_in_a_header
+            forwarded_headers_say_what_is_and_not_what_a_client_claims
+            nobody_answers_404_without_a_route_and_503_without_a_server
+        }
+    };
+}

@@ -89,3 +89,14 @@ pub async fn a_busy_server_gets_less<P>(start: impl AsyncFn(&RoutingTable) -> P)
         assert_eq!(shares.len(), 2, "{balance:?}: the others share: {shares:?}");
     }
 }
+
+/// Gives the cases that hold for every balancer to a macro that makes a test of each.
+#[macro_export]
+macro_rules! spreading_cases {
+    ($make:ident) => {
+        $make! { spreading:
+            a_hash_keeps_its_keys_together_and_uses_all_servers
+            without_the_header_each_has_its_turn
+        }
+    };
+}
