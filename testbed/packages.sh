@@ -11,6 +11,7 @@ NEEDED=(dockerd:docker.io containerd:containerd runc:runc docker:docker.io docke
     busybox:busybox-static ip:iproute2 iptables:iptables nsenter:util-linux
     curl:curl setpriv:util-linux ldd:libc-bin)
 POLICY=/usr/sbin/policy-rc.d
+APT_LOG=$STATE/apt.log
 
 missing_packages() {
     local pair
@@ -42,7 +43,7 @@ install_missing() {
 
 apt_install() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" \
-        </dev/null >"$STATE/apt.log" 2>&1 9>&-
+        </dev/null >"$APT_LOG" 2>&1 9>&-
 }
 
 # Debian policy, invoke-rc.d: a policy-rc.d that exits with 101 forbids every start.
