@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::{
-    ActionKey, App, AppView, ClusterSpec, Done, HostFacts, HostView, ImageDigest, Ledger, Now,
-    Observation, Outcome, RegistryTrust, World, plan,
+    ActionKey, App, AppView, ClusterSpec, Done, Generation, HostFacts, HostView, ImageDigest,
+    Ledger, Now, Observation, Outcome, RegistryTrust, World, plan,
 };
 
 const APP: &str = r#"
@@ -74,7 +74,7 @@ fn world(app: &Arc<App>) -> Result<World, Box<dyn Error>> {
         };
         hosts.insert(facts.id, view);
     }
-    let view = AppView { app: app.clone(), policy: None, load: Arc::from([]) };
+    let view = AppView::new(app.clone(), Generation(1));
     Ok(World {
         cluster: Arc::new(ClusterSpec::new("example".parse()?)),
         apps: BTreeMap::from([(app.name.clone(), view)]),

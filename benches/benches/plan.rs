@@ -17,9 +17,9 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use lb_core::{
     Action, App, AppName, AppView, ClusterId, ClusterSpec, Container, ContainerId, ContainerState,
-    Done, Exit, HostFacts, HostId, HostView, ImageDigest, InstanceId, InstanceState, Ledger, Now,
-    Observation, ObservedBalancer, ObservedInstance, Outcome, Readiness, RegistryTrust, TableHash,
-    World, plan,
+    Done, Exit, Generation, HostFacts, HostId, HostView, ImageDigest, InstanceId, InstanceState,
+    Ledger, Now, Observation, ObservedBalancer, ObservedInstance, Outcome, Readiness,
+    RegistryTrust, TableHash, World, plan,
 };
 
 /// Hosts, apps, and instances of each app.
@@ -64,7 +64,7 @@ impl Cluster {
         });
         let apps = (0..size.apps).map(|n| {
             let app = Arc::new(app(n, size.each));
-            (app.name.clone(), AppView { app, policy: None, load: [].into() })
+            (app.name.clone(), AppView::new(app, Generation(1)))
         });
         Self {
             spec: Arc::new(spec),

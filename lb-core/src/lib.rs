@@ -102,7 +102,7 @@ pub use scale::{
     ScalePolicy, Target, from_scaling,
 };
 pub use store::{
-    AppSet, AppStore, FileAppStore, FileLeadership, FileLedgerStore, Leadership, LedgerStore,
-    LoadStore, Standing, Term,
+    AppChange, AppSet, AppStore, FileAppStore, FileLeadership, FileLedgerStore, Generation,
+    Leadership, LedgerStore, LoadStore, Standing, StoredApp, Term,
 };
 pub use time::{Clock, Now, SystemClock};

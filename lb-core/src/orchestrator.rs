@@ -32,7 +32,7 @@ mod watch;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -56,7 +56,7 @@ use self::ticker::Ticker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{App, AppName, AppSpec, FileName, HostId, InstanceId, Replicas};
 use crate::plan::{ClusterSpec, Plan, RegistryTrust, World};
-use crate::store::Standing;
+use crate::store::{AppChange, Standing};
 
 /// Requests to the loop that may wait; more wait at the caller.
 const REQUESTS: usize = 16;
@@ -127,6 +127,8 @@ struct Shared {
     tasks: TaskTracker,
     /// Changes of apps are made one at a time: some read what they change.
     changes: tokio::sync::Mutex<()>,
+    /// The apps this process was asked to deploy.
+    deploys: Mutex<BTreeSet<AppName>>,
 }
 
 /// What a handle asks of the loop.
@@ -152,6 +154,7 @@ impl Orchestrator {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
             changes: tokio::sync::Mutex::default(),
+            deploys: Mutex::default(),
         });
         let (requests, asked) = mpsc::channel(REQUESTS);
         shared.tasks.spawn(reign::run(shared.clone(), asked));
@@ -163,13 +166,17 @@ impl Orchestrator {
         &self.inner.shared
     }
 
-    /// Adds or replaces an app. Returns once it is stored; [`wait_for`](Self::wait_for) sees it served.
+    /// Adds or replaces an app. Returns once it is stored; [`wait_for`](Self::wait_for) sees it served. Also
+    /// an app that is deployed just so is deployed again: what its image's tag means is looked up, and a
+    /// version that failed is tried again.
     ///
     /// # Errors
     /// `Conflict` naming the owner of a claimed port or route; `Unavailable` if the store fails.
     pub async fn deploy(&self, app: &App) -> Result<()> {
-        let put = self.shared().parts.apps.put(app);
-        self.change("deploy", &app.name, put).await
+        let shared = self.shared();
+        shared.deploys.lock().unwrap_or_else(PoisonError::into_inner).insert(app.name.clone());
+        let put = shared.parts.apps.put(app, AppChange::Deploy);
+        self.change("deploy", &app.name, put).await.map(drop)
     }
 
     /// Removes an app and, in time, everything made for it. Absent is success.
@@ -198,18 +205,19 @@ impl Orchestrator {
             };
             let app = apps.get(name).ok_or_else(absent)?;
             let replicas = Replicas::fixed(count);
-            store.put(&App::new(AppSpec { replicas, ..AppSpec::from(App::clone(app)) })?).await
+            let spec = AppSpec { replicas, ..AppSpec::from(App::clone(&app.app)) };
+            store.put(&App::new(spec)?, AppChange::Adjust).await
         };
-        self.change("scale", name, scale).await
+        self.change("scale", name, scale).await.map(drop)
     }
 
     /// Changes an app in its turn.
-    async fn change(
+    async fn change<T>(
         &self,
         operation: &'static str,
         name: &AppName,
-        change: impl Future<Output = Result<()>>,
-    ) -> Result<()> {
+        change: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let shared = self.shared();
         let in_turn = async {
             let _turn = shared.changes.lock().await;

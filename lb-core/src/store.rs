@@ -20,21 +20,67 @@ use crate::model::{App, AppName, Claim};
 use crate::scale::LoadSample;
 
 /// The apps wanted, by name.
-pub type AppSet = BTreeMap<AppName, Arc<App>>;
+pub type AppSet = BTreeMap<AppName, StoredApp>;
+
+/// An app as a store keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredApp {
+    /// The app.
+    pub app: Arc<App>,
+    /// Of the latest `put`.
+    pub generation: Generation,
+    /// Of the latest `put` that was a [`Deploy`](AppChange::Deploy).
+    pub deploy: Generation,
+}
+
+/// Counts the `put`s of an app: each has a higher one than all before.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl std::fmt::Display for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a `put` means for an app that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppChange {
+    /// A deploy: what its image's tag means is looked up again, and what failed before is tried again, also
+    /// when nothing in it is new.
+    Deploy,
+    /// A change of what is deployed, such as a count set by hand: the tag keeps the meaning it has.
+    Adjust,
+}
 
 /// The desired apps.
 ///
 /// # Contract
 /// - `put` of an app refuses one whose [`Claim`](crate::Claim)s clash with another app's, naming the owner.
+/// - Generations of an app's `put`s rise strictly, over restarts of the store and when the app was removed
+///   between them.
 /// - A call that returned `Ok` has reached stable storage, where there is one.
 /// - All calls are idempotent; cancelling one leaves it done or not done.
 #[async_trait]
 pub trait AppStore: Debug + Send + Sync + 'static {
-    /// Adds or replaces.
+    /// Adds or replaces; gives the generation. An app that is not there is deployed, whatever `change` says.
     ///
     /// # Errors
     /// `Conflict` naming the owner of a claim; `Unavailable` if the store cannot be written.
-    async fn put(&self, app: &App) -> Result<()>;
+    async fn put(&self, app: &App, change: AppChange) -> Result<Generation>;
 
     /// Removes. Absent is success.
     ///
@@ -42,7 +88,7 @@ pub trait AppStore: Debug + Send + Sync + 'static {
     /// `Unavailable` if the store cannot be written.
     async fn remove(&self, name: &AppName) -> Result<()>;
 
-    /// All apps now, and again after each change. Never ends; an `Err` item says the store cannot be
+    /// All apps now, and again after each `put` and `remove`. Never ends; an `Err` item says the store cannot be
     /// believed right now. A slow reader sees the latest set.
     fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>>;
 }
@@ -107,8 +153,24 @@ pub trait Leadership: Debug + Send + Sync + 'static {
     fn campaign(&self) -> BoxStream<'static, Result<Standing>>;
 }
 
+/// Puts an app into the set, as of this generation.
+pub(crate) fn put_into(
+    apps: &mut AppSet,
+    app: Arc<App>,
+    change: AppChange,
+    generation: Generation,
+) -> Result<()> {
+    refuse_clashes(apps, &app)?;
+    let deploy = match (change, apps.get(&app.name)) {
+        (AppChange::Adjust, Some(known)) => known.deploy,
+        _ => generation,
+    };
+    apps.insert(app.name.clone(), StoredApp { app, generation, deploy });
+    Ok(())
+}
+
 /// Refuses an app whose claims clash with another app's, naming the owner.
-pub(crate) fn refuse_clashes(apps: &AppSet, app: &App) -> Result<()> {
+fn refuse_clashes(apps: &AppSet, app: &App) -> Result<()> {
     for (port_name, port) in &app.ports {
         for claim in port.claims() {
             let Some(owner) = owner_of(apps, app, &claim) else { continue };
@@ -124,7 +186,8 @@ fn owner_of<'a>(apps: &'a AppSet, app: &App, claim: &Claim) -> Option<&'a AppNam
     let clashes = |other: &App| {
         other.ports.values().flat_map(crate::model::Port::claims).any(|c| c.clashes(claim))
     };
-    apps.values().find(|other| other.name != app.name && clashes(other)).map(|other| &other.name)
+    let mut others = apps.values().map(|other| &other.app).filter(|other| other.name != app.name);
+    others.find(|other| clashes(other)).map(|other| &other.name)
 }
 
 /// A write of a term that is over.

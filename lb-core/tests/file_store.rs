@@ -32,8 +32,8 @@ async fn names(store: &FileAppStore) -> Vec<String> {
 async fn two_snapshots() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let store = FileAppStore::open(directory.path()).await.unwrap();
-    store.put(&app("a")).await.unwrap();
-    store.put(&app("b")).await.unwrap();
+    store.put(&app("a"), AppChange::Deploy).await.unwrap();
+    store.put(&app("b"), AppChange::Deploy).await.unwrap();
     directory
 }
 
@@ -52,7 +52,7 @@ async fn what_another_process_puts_is_heard() {
     let mut watch = ours.watch();
     assert!(watch.next().await.unwrap().unwrap().is_empty());
     for (change, count) in [("a", 1), ("b", 2)] {
-        theirs.put(&app(change)).await.unwrap();
+        theirs.put(&app(change), AppChange::Deploy).await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(10), watch.next()).await;
         assert_eq!(heard.unwrap().unwrap().unwrap().len(), count);
     }
@@ -68,15 +68,13 @@ async fn what_was_put_is_there_after_a_restart() {
     let store = FileAppStore::open(directory.path().join("made/when/needed")).await.unwrap();
     let mut watch = store.watch();
     assert!(watch.next().await.unwrap().unwrap().is_empty());
-    store.put(&app("a")).await.unwrap();
+    store.put(&app("a"), AppChange::Deploy).await.unwrap();
     assert_eq!(watch.next().await.unwrap().unwrap().len(), 1);
-    store.put(&app("a")).await.unwrap();
-    assert!(watch.next().now_or_never().is_none(), "the same again is no change");
     drop(store);
 
     let store = FileAppStore::open(directory.path().join("made/when/needed")).await.unwrap();
     let apps = store.watch().next().await.unwrap().unwrap();
-    assert_eq!(**apps.values().next().unwrap(), app("a"));
+    assert_eq!(*apps.values().next().unwrap().app, app("a"));
     store.remove(&app("a").name).await.unwrap();
     store.remove(&app("a").name).await.unwrap();
     assert_eq!(names(&store).await, Vec::<String>::new());
@@ -131,28 +129,63 @@ async fn a_write_after_damage_keeps_the_good_one_before() {
     let file = directory.path().join("apps.json");
     fs::write(&file, "damage").unwrap();
     let store = FileAppStore::open(directory.path()).await.unwrap();
-    store.put(&app("c")).await.unwrap();
+    store.put(&app("c"), AppChange::Deploy).await.unwrap();
     fs::write(&file, "damage again").unwrap();
     let store = FileAppStore::open(directory.path()).await.unwrap();
     assert_eq!(names(&store).await, ["a"], "damage never takes the place of a whole snapshot");
+}
+
+/// A snapshot as a program of this schema writes it.
+fn written(schema: u32, payload: &str) -> String {
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(&schema.to_le_bytes());
+    hash.update(payload.as_bytes());
+    let checksum = format!("{:032x}", hash.digest128());
+    format!(r#"{{"schema":{schema},"checksum":"{checksum}","payload":{payload}}}"#)
+}
+
+/// They knew no generations: what they hold was deployed before all that is put now.
+#[tokio::test]
+async fn apps_of_an_older_schema_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let old = serde_json::json!({ "a": app("a") }).to_string();
+    fs::write(directory.path().join("apps.json"), written(1, &old)).unwrap();
+    let store = FileAppStore::open(directory.path()).await.unwrap();
+    let apps = store.watch().next().await.unwrap().unwrap();
+    let known = &apps[&app("a").name];
+    assert_eq!((&*known.app, known.deploy), (&app("a"), Generation::default()));
+    assert!(store.put(&app("a"), AppChange::Deploy).await.unwrap() > known.generation);
+}
+
+/// The ledger remembers for which deploy a tag was looked up: one that comes again would not be.
+#[tokio::test]
+async fn no_generation_comes_again_when_files_are_lost() {
+    let directory = two_snapshots().await;
+    let generation =
+        async |store: FileAppStore| store.put(&app("b"), AppChange::Deploy).await.unwrap();
+    let first = generation(FileAppStore::open(directory.path()).await.unwrap()).await;
+    fs::write(directory.path().join("apps.json"), "damage").unwrap();
+    let second = generation(FileAppStore::open(directory.path()).await.unwrap()).await;
+    assert!(second > first, "{second} after {first}: the file before was taken");
+    fs::remove_file(directory.path().join("apps.json")).unwrap();
+    fs::remove_file(directory.path().join("apps.previous.json")).unwrap();
+    let third = generation(FileAppStore::open(directory.path()).await.unwrap()).await;
+    assert!(third > second, "{third} after {second}: nothing was left");
 }
 
 #[tokio::test]
 async fn a_newer_schema_is_refused_and_not_overwritten() {
     let directory = two_snapshots().await;
     let file = directory.path().join("apps.json");
-    // Written as a later version would: schema 2 with its own payload and a right checksum.
-    let payload = r#"{"apps":[],"something":"new"}"#;
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(&2u32.to_le_bytes());
-    hash.update(payload.as_bytes());
-    let newer =
-        format!(r#"{{"schema":2,"checksum":"{:032x}","payload":{payload}}}"#, hash.digest128());
+    let newer = written(3, r#"{"apps":[],"something":"new"}"#);
     let store = FileAppStore::open(directory.path()).await.unwrap();
     fs::write(&file, &newer).unwrap();
     let error = FileAppStore::open(directory.path()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(store.put(&app("c")).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    assert_eq!(
+        store.put(&app("c"), AppChange::Deploy).await.unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), newer);
 }
 
@@ -163,14 +196,14 @@ async fn a_full_disk_leaves_the_old_file() {
     let store = FileAppStore::open(directory.path()).await.unwrap();
     let temporary = directory.path().join("apps.json.tmp");
     std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
-    let error = store.put(&app("c")).await.unwrap_err();
+    let error = store.put(&app("c"), AppChange::Deploy).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.message().contains("No space left on device"), "{error}");
     assert_eq!(names(&store).await, ["a", "b"], "watchers hear of nothing that is not stored");
     let reopened = FileAppStore::open(directory.path()).await.unwrap();
     assert_eq!(names(&reopened).await, ["a", "b"]);
     fs::remove_file(&temporary).unwrap();
-    store.put(&app("c")).await.unwrap();
+    store.put(&app("c"), AppChange::Deploy).await.unwrap();
     assert_eq!(names(&store).await, ["a", "b", "c"]);
 }
 
@@ -190,13 +223,13 @@ async fn clashes_are_refused_also_with_apps_another_process_put() {
     let directory = tempfile::tempdir().unwrap();
     let ours = FileAppStore::open(directory.path()).await.unwrap();
     let theirs = FileAppStore::open(directory.path()).await.unwrap();
-    theirs.put(&app("a")).await.unwrap();
+    theirs.put(&app("a"), AppChange::Deploy).await.unwrap();
     let mut rival = AppSpec::from(app("b"));
     rival.ports = app("a").ports.clone();
-    let error = ours.put(&App::new(rival).unwrap()).await.unwrap_err();
+    let error = ours.put(&App::new(rival).unwrap(), AppChange::Deploy).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.message().ends_with("is already claimed by app \"a\""), "{error}");
-    ours.put(&app("b")).await.unwrap();
+    ours.put(&app("b"), AppChange::Deploy).await.unwrap();
     assert_eq!(names(&ours).await, ["a", "b"], "their app is not lost");
 }
 

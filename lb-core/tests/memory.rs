@@ -267,17 +267,23 @@ fn app(name: &str, hosts: &[&str], outside: u16) -> App {
 async fn a_claim_clash_is_refused_naming_the_owner() {
     let store = MemoryAppStore::new();
     let mut watch = store.watch();
-    store.put(&app("shop", &["shop.example.org"], 80)).await.unwrap();
-    store.put(&app("blog", &["blog.example.org"], 80)).await.unwrap();
-    let error = store.put(&app("rival", &["x.org", "shop.example.org"], 80)).await.unwrap_err();
+    store.put(&app("shop", &["shop.example.org"], 80), AppChange::Deploy).await.unwrap();
+    store.put(&app("blog", &["blog.example.org"], 80), AppChange::Deploy).await.unwrap();
+    let error = store
+        .put(&app("rival", &["x.org", "shop.example.org"], 80), AppChange::Deploy)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(
         error.to_string(),
         "put app \"rival\": port \"web\": shop.example.org/ on outside port 80 \
          is already claimed by app \"shop\""
     );
-    store.put(&app("shop", &["shop.example.org"], 81)).await.expect("an app may move");
-    store.put(&app("rival", &["shop.example.org"], 80)).await.unwrap();
+    store
+        .put(&app("shop", &["shop.example.org"], 81), AppChange::Deploy)
+        .await
+        .expect("an app may move");
+    store.put(&app("rival", &["shop.example.org"], 80), AppChange::Deploy).await.unwrap();
     store.remove(&AppName::new("blog").unwrap()).await.unwrap();
     let apps = watch.next().await.unwrap().unwrap();
     assert_eq!(apps.keys().map(AppName::as_str).collect::<Vec<_>>(), ["rival", "shop"]);

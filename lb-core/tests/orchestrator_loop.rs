@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use lb_core::{
-    App, AppName, AppSet, AppStore, Behaviour, ContainerRuntime, ErrorKind, Event, Happened,
-    Membership, MemoryAppStore, Op, Orchestrator, Result, ServerState,
+    App, AppChange, AppName, AppSet, AppStore, Behaviour, ContainerRuntime, ErrorKind, Event,
+    Generation, Happened, Membership, MemoryAppStore, Op, Orchestrator, Result, ServerState,
 };
 use orchestrator_support::{PATIENCE, Rig, app, backend, host_id, name, removed, settled};
 
@@ -130,8 +130,8 @@ struct Late(MemoryAppStore);
 
 #[async_trait]
 impl AppStore for Late {
-    async fn put(&self, app: &App) -> Result<()> {
-        self.0.put(app).await
+    async fn put(&self, app: &App, change: AppChange) -> Result<Generation> {
+        self.0.put(app, change).await
     }
 
     async fn remove(&self, name: &AppName) -> Result<()> {
@@ -162,7 +162,7 @@ async fn a_scale_undoes_no_deploy() {
     let (scaled, deployed) = tokio::join!(platform.scale(&shop, 2), deploy);
     scaled.and(deployed).unwrap();
     let apps = rig.apps.watch().next().await.unwrap().unwrap();
-    assert_eq!(*apps[&shop], next);
+    assert_eq!(*apps[&shop].app, next);
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use futures_util::stream::BoxStream;
 use super::{Ground, PATIENCE, Wrapped, at_each_await, poll_times, refused};
 use crate::error::{ErrorKind, Result};
 use crate::model::{App, AppName};
-use crate::store::{AppSet, AppStore};
+use crate::store::{AppChange, AppSet, AppStore, Generation, StoredApp};
 
 /// What a store's tests give the suite. Made anew for each case; cases run beside each other.
 #[async_trait]
@@ -36,8 +36,8 @@ impl Bed {
         Self { setup: Arc::new(setup), store }
     }
 
-    async fn put(&self, app: &App) {
-        self.store.put(app).await.unwrap();
+    async fn put(&self, app: &App) -> Generation {
+        self.store.put(app, AppChange::Deploy).await.unwrap()
     }
 }
 
@@ -67,7 +67,11 @@ async fn next(watch: &mut BoxStream<'static, Result<Arc<AppSet>>>) -> Arc<AppSet
 }
 
 async fn apps(store: &dyn AppStore) -> Vec<App> {
-    next(&mut store.watch()).await.values().map(|app| App::clone(app)).collect()
+    next(&mut store.watch()).await.values().map(|stored| App::clone(&stored.app)).collect()
+}
+
+async fn shop(store: &dyn AppStore) -> StoredApp {
+    next(&mut store.watch()).await[&own("shop").name].clone()
 }
 
 /// As it was given, secrets included.
@@ -76,19 +80,48 @@ pub async fn an_app_that_was_put_is_told(bed: &Bed) {
     assert!(next(&mut watch).await.is_empty());
     bed.put(&own("shop")).await;
     let set = next(&mut watch).await;
-    assert_eq!(set.values().map(|a| &**a).collect::<Vec<_>>(), [&own("shop")]);
-}
-
-/// The next set is the next change.
-pub async fn the_same_app_again_is_no_change(bed: &Bed) {
-    let mut watch = bed.store.watch();
-    next(&mut watch).await;
-    bed.put(&own("shop")).await;
-    assert_eq!(next(&mut watch).await.len(), 1);
-    bed.put(&own("shop")).await;
+    assert_eq!(set.values().map(|a| &*a.app).collect::<Vec<_>>(), [&own("shop")]);
     bed.put(&own("blog")).await;
     let set = next(&mut watch).await;
     assert_eq!(set.keys().map(AppName::as_str).collect::<Vec<_>>(), ["blog", "shop"], "in order");
+}
+
+/// And told again: a deploy is an act.
+pub async fn the_same_app_again_is_another_deploy(bed: &Bed) {
+    let mut watch = bed.store.watch();
+    next(&mut watch).await;
+    let first = bed.put(&own("shop")).await;
+    assert_eq!(next(&mut watch).await[&own("shop").name].deploy, first);
+    let second = bed.put(&own("shop")).await;
+    let told = next(&mut watch).await[&own("shop").name].clone();
+    assert!(second > first, "{second} after {first}");
+    assert_eq!((told.generation, told.deploy), (second, second));
+}
+
+/// Its own generation, and that of the deploy before.
+pub async fn an_adjustment_is_no_deploy(bed: &Bed) {
+    let first = bed.store.put(&own("shop"), AppChange::Adjust).await.unwrap();
+    assert_eq!(shop(&*bed.store).await.deploy, first, "what is not there is deployed");
+    let second = bed.store.put(&own("shop"), AppChange::Adjust).await.unwrap();
+    let told = shop(&*bed.store).await;
+    assert!(second > first, "{second} after {first}");
+    assert_eq!((told.generation, told.deploy), (second, first));
+}
+
+/// Whatever happens between two of them.
+pub async fn generations_only_rise(bed: &Bed) {
+    let first = bed.put(&own("shop")).await;
+    bed.store.remove(&own("shop").name).await.unwrap();
+    let second = bed.put(&own("shop")).await;
+    bed.store.remove(&own("shop").name).await.unwrap();
+    let later = bed.setup.store().await;
+    let third = later.put(&own("shop"), AppChange::Deploy).await.unwrap();
+    let rival = later.put(&app("rival", "shop.example.org"), AppChange::Deploy).await;
+    refused(rival, ErrorKind::Conflict);
+    let fourth = bed.put(&own("shop")).await;
+    let all = [first, second, third, fourth];
+    assert!(all.is_sorted_by(|a, b| a < b), "{all:?}");
+    assert_eq!(shop(&*bed.setup.store().await).await.generation, fourth);
 }
 
 /// As a whole.
@@ -115,7 +148,7 @@ pub async fn an_app_is_removed(bed: &Bed) {
 /// And nothing is changed by it.
 pub async fn a_claim_clash_is_a_conflict_that_names_the_owner(bed: &Bed) {
     bed.put(&own("shop")).await;
-    let rival = bed.store.put(&app("rival", "shop.example.org")).await;
+    let rival = bed.store.put(&app("rival", "shop.example.org"), AppChange::Deploy).await;
     let error = refused(rival, ErrorKind::Conflict).to_string();
     assert!(error.contains("\"rival\"") && error.contains("\"shop\""), "{error}");
     assert_eq!(apps(&*bed.store).await, [own("shop")]);
@@ -124,11 +157,11 @@ pub async fn a_claim_clash_is_a_conflict_that_names_the_owner(bed: &Bed) {
 /// Of clashing ones, one wins.
 pub async fn puts_at_once_are_all_there(bed: &Bed) {
     let many: Vec<_> = (0..20).map(|n| own(&format!("app{n}"))).collect();
-    let calls = join_all(many.iter().map(|app| bed.store.put(app))).await;
-    calls.into_iter().for_each(Result::unwrap);
+    let calls = join_all(many.iter().map(|app| bed.store.put(app, AppChange::Deploy))).await;
+    assert!(calls.iter().all(Result::is_ok), "{calls:?}");
     assert_eq!(apps(&*bed.store).await.len(), 20);
     let rivals: Vec<_> = (0..5).map(|n| app(&format!("r{n}"), "one.example.org")).collect();
-    let calls = join_all(rivals.iter().map(|app| bed.store.put(app))).await;
+    let calls = join_all(rivals.iter().map(|app| bed.store.put(app, AppChange::Deploy))).await;
     assert_eq!(calls.iter().filter(|result| result.is_ok()).count(), 1);
     assert_eq!(apps(&*bed.store).await.len(), 21);
 }
@@ -154,7 +187,10 @@ pub async fn what_was_put_is_there_for_the_next_process(bed: &Bed) {
     bed.store.remove(&own("blog").name).await.unwrap();
     let later = bed.setup.store().await;
     assert_eq!(apps(&*later).await, [own("shop")]);
-    refused(later.put(&app("rival", "shop.example.org")).await, ErrorKind::Conflict);
+    refused(
+        later.put(&app("rival", "shop.example.org"), AppChange::Deploy).await,
+        ErrorKind::Conflict,
+    );
 }
 
 /// At whichever await it is cut; and it never undoes a later one.
@@ -162,7 +198,7 @@ pub async fn a_cut_put_is_done_or_not_done(bed: &Bed) {
     bed.put(&own("blog")).await;
     at_each_await(async |polls| {
         let (shop, moved) = (own("shop"), app("shop", "elsewhere.example.org"));
-        let ended = poll_times(bed.store.put(&shop), polls).await.is_some();
+        let ended = poll_times(bed.store.put(&shop, AppChange::Deploy), polls).await.is_some();
         bed.put(&moved).await;
         assert_eq!(apps(&*bed.store).await, [own("blog"), moved.clone()], "after {polls} polls");
         let _ = poll_times(bed.store.remove(&shop.name), polls).await;
@@ -184,7 +220,9 @@ macro_rules! app_store_suite {
         $crate::__conformance_cases! {
             ($) app_store [
                 an_app_that_was_put_is_told
-                the_same_app_again_is_no_change
+                the_same_app_again_is_another_deploy
+                an_adjustment_is_no_deploy
+                generations_only_rise
                 an_app_is_replaced
                 an_app_is_removed
                 a_claim_clash_is_a_conflict_that_names_the_owner

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Shift;
 use crate::model::{App, AppName, Assignment, HostId, ImageDigest, ImageRef, InstanceId, Revision};
 use crate::scale::PolicyMemory;
+use crate::store::Generation;
 
 /// What the planner remembers of one app.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -31,7 +32,9 @@ pub struct AppLedger {
     pub deployed: Option<Arc<App>>,
     /// The revision last asked for. When it changes, what is remembered of crashes is forgotten.
     pub target: Option<Revision>,
-    /// The revision whose rollout failed. It is not tried again until the app changes.
+    /// The deploy that asked for it. When another does, the same holds.
+    pub deploy: Generation,
+    /// The revision whose rollout failed. It is not tried again until the app is deployed again.
     pub failed: Option<Revision>,
     /// Its instances, in order of slot, incarnation and revision.
     pub instances: Vec<InstanceLedger>,
@@ -53,6 +56,9 @@ pub struct ResolvedImage {
     pub named: ImageRef,
     /// What it was resolved to.
     pub digest: ImageDigest,
+    /// For this deploy: for another it is looked up again.
+    #[serde(default)]
+    pub deploy: Generation,
 }
 
 /// An image that is being resolved.
@@ -63,6 +69,9 @@ pub struct Resolving {
     pub named: ImageRef,
     /// By this host's engine.
     pub host: HostId,
+    /// For this deploy.
+    #[serde(default)]
+    pub deploy: Generation,
 }
 
 /// Everything needed to run instances of one revision.

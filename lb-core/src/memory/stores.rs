@@ -13,8 +13,8 @@ use crate::ledger::Ledger;
 use crate::model::{App, AppName};
 use crate::scale::LoadSample;
 use crate::store::{
-    AppSet, AppStore, Latest, Leadership, LedgerStore, LoadStore, Standing, Term, fenced,
-    refuse_clashes,
+    AppChange, AppSet, AppStore, Generation, Latest, Leadership, LedgerStore, LoadStore, Standing,
+    Term, fenced, put_into,
 };
 use crate::watched::Watched;
 
@@ -25,8 +25,15 @@ pub const SAMPLES_KEPT: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct MemoryAppStore {
     apps: Arc<Latest<Arc<AppSet>>>,
-    kept: Arc<Mutex<Arc<AppSet>>>,
+    kept: Arc<Mutex<Kept>>,
     faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    apps: Arc<AppSet>,
+    /// Of the latest `put`.
+    generation: Generation,
 }
 
 impl Default for MemoryAppStore {
@@ -38,8 +45,15 @@ impl Default for MemoryAppStore {
 impl MemoryAppStore {
     /// No apps.
     pub fn new() -> Self {
+        Self::after(Generation::default())
+    }
+
+    /// No apps; the first generation is the one after `generation`. For a process that begins again with
+    /// nothing but a ledger, which knows the generations of the one before.
+    pub fn after(generation: Generation) -> Self {
         let apps = Latest::new(Ok(Arc::default()));
-        Self { apps: Arc::new(apps), kept: Arc::default(), faults: Faults::default() }
+        let kept = Kept { apps: Arc::default(), generation };
+        Self { apps: Arc::new(apps), kept: Arc::new(Mutex::new(kept)), faults: Faults::default() }
     }
 
     /// The faults of `put` and `remove`.
@@ -54,39 +68,42 @@ impl MemoryAppStore {
 
     /// Watchers hear the whole set again.
     pub fn heal(&self) {
-        self.apps.tell(Ok(lock(&self.kept).clone()));
+        self.apps.tell(Ok(lock(&self.kept).apps.clone()));
     }
 
-    fn change(&self, change: impl FnOnce(&mut AppSet) -> Result<()>) -> Result<()> {
+    fn change(
+        &self,
+        change: impl FnOnce(&mut AppSet, Generation) -> Result<()>,
+    ) -> Result<Generation> {
         let mut kept = lock(&self.kept);
-        let mut apps = AppSet::clone(&kept);
-        change(&mut apps)?;
-        if apps != **kept {
-            *kept = Arc::new(apps);
-            self.apps.tell(Ok(kept.clone()));
+        let mut apps = AppSet::clone(&kept.apps);
+        let generation = kept.generation.next();
+        change(&mut apps, generation)?;
+        if apps != *kept.apps {
+            *kept = Kept { apps: Arc::new(apps), generation };
+            self.apps.tell(Ok(kept.apps.clone()));
         }
-        Ok(())
+        Ok(generation)
     }
 }
 
 #[async_trait]
 impl AppStore for MemoryAppStore {
-    async fn put(&self, app: &App) -> Result<()> {
-        let put = |apps: &mut AppSet| {
-            refuse_clashes(apps, app)?;
-            apps.insert(app.name.clone(), Arc::new(app.clone()));
-            Ok(())
+    async fn put(&self, app: &App, change: AppChange) -> Result<Generation> {
+        let put = |apps: &mut AppSet, generation| {
+            put_into(apps, Arc::new(app.clone()), change, generation)
         };
         let subject = format!("app \"{}\"", app.name);
         self.faults.call(Op::Put, &subject, || self.change(put)).await
     }
 
     async fn remove(&self, name: &AppName) -> Result<()> {
-        let remove = |apps: &mut AppSet| {
+        let remove = |apps: &mut AppSet, _| {
             apps.remove(name);
             Ok(())
         };
-        self.faults.call(Op::Remove, &format!("app \"{name}\""), || self.change(remove)).await
+        let removed = || self.change(remove).map(drop);
+        self.faults.call(Op::Remove, &format!("app \"{name}\""), removed).await
     }
 
     fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>> {

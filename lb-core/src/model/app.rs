@@ -40,7 +40,7 @@ pub const MAX_INSTANCES: u32 = 10_000;
 pub struct AppSpec {
     /// Unique in the cluster.
     pub name: AppName,
-    /// What to run. A tag is resolved to a digest once a deploy.
+    /// What to run. A tag is resolved to a digest once a deploy: what it means then runs until the next one.
     pub image: ImageRef,
     /// Login at the image's registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]

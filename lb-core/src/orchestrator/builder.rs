@@ -16,7 +16,7 @@ use crate::model::{HostFacts, PolicyName};
 use crate::plan::ClusterSpec;
 use crate::registry::HostRegistry;
 use crate::scale::ScalePolicy;
-use crate::store::{AppStore, Leadership, LedgerStore, LoadStore};
+use crate::store::{AppStore, Generation, Leadership, LedgerStore, LoadStore};
 use crate::time::{Clock, SystemClock};
 
 /// Bounds and intervals of the loop. The defaults suit production.
@@ -282,19 +282,26 @@ impl Builder {
             }
             Arc::new(connector)
         });
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         Ok(Parts {
             cluster: Arc::new(self.cluster),
             settings: Arc::new(self.settings),
             statics,
             registry: self.registry.unwrap_or_else(|| Arc::new(MemoryRegistry::new())),
             connector,
-            apps: self.apps.unwrap_or_else(|| Arc::new(MemoryAppStore::new())),
+            apps: self.apps.unwrap_or_else(|| Arc::new(apps_of_this_process(&*clock))),
             ledger: self.ledger.unwrap_or_else(|| Arc::new(MemoryLedgerStore::new())),
             load: self.load.unwrap_or_else(|| Arc::new(MemoryLoadStore::new())),
             leadership: self.leadership.unwrap_or_else(|| Arc::new(MemoryLeadership::new())),
             policies: self.policies,
-            clock: self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())),
+            clock,
             planner: self.planner,
         })
     }
+}
+
+/// A ledger that outlives the process knows generations of the one before: these are higher.
+fn apps_of_this_process(clock: &dyn Clock) -> MemoryAppStore {
+    let now = u64::try_from(clock.now().wall.as_millisecond());
+    MemoryAppStore::after(Generation(now.unwrap_or_default()))
 }

@@ -114,7 +114,9 @@ impl Board {
         let apps = state.apps.clone();
         let made: Vec<_> = apps
             .iter()
-            .map(|(name, app)| (name.clone(), sum(app, &state.hosts, oldest, now, every)))
+            .map(|(name, stored)| {
+                (name.clone(), sum(&stored.app, &state.hosts, oldest, now, every))
+            })
             .collect();
         for (name, sample) in &made {
             let samples = state.samples.entry(name.clone()).or_default();

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::memo::AppMemo;
 use super::pass::{AppState, Pass};
 use super::place::may_run;
-use super::{Action, ActionKey, Done, What};
+use super::{Action, ActionKey, AppView, Done, What};
 use crate::ledger::{AppLedger, ResolvedImage, Resolving, SlotLedger, Version};
 use crate::model::{App, ImageDigest, ImageRef, Revision};
+use crate::store::Generation;
 
 /// Finds the app's target and the version to run, or has the image resolved.
 pub(super) fn resolve(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
@@ -17,12 +18,12 @@ pub(super) fn resolve(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     take_digest(pass, app);
     let wanted = &view.app;
     remember(app, wanted);
-    app.target = digest(app, wanted).map(|digest| version(app, wanted, &digest));
+    app.target = digest(app, view).map(|digest| version(app, wanted, &digest));
     match app.target.as_ref().map(|t| t.revision) {
-        Some(revision) => aim(pass, app, revision),
-        None => ask(pass, app, wanted),
+        Some(revision) => aim(pass, app, view, revision),
+        None => ask(pass, app, view),
     }
-    app.effective = effective(app);
+    app.effective = effective(app, wanted);
 }
 
 /// Keeps what is deployed for the time when the app is removed, unless the good version says the same.
@@ -39,7 +40,7 @@ fn remember(app: &mut AppState<'_>, wanted: &Arc<App>) {
 
 /// The outcome of resolving counts only for the image and host that were asked.
 fn take_digest(pass: &Pass<'_>, app: &mut AppState<'_>) {
-    let Some(Resolving { named, host }) = app.ledger.resolving.clone() else { return };
+    let Some(Resolving { named, host, deploy }) = app.ledger.resolving.clone() else { return };
     for outcome in std::mem::take(&mut app.outcomes) {
         let asked = pass.hosts[outcome.host as usize].id == host;
         if !asked || !matches!(outcome.key, ActionKey::Image(_)) {
@@ -48,28 +49,33 @@ fn take_digest(pass: &Pass<'_>, app: &mut AppState<'_>) {
         let ledger = app.edit();
         ledger.resolving = None;
         if let Ok(Done::Digest(digest)) = outcome.result {
-            ledger.image = Some(ResolvedImage { named: named.clone(), digest: digest.clone() });
+            let (named, digest) = (named.clone(), digest.clone());
+            ledger.image = Some(ResolvedImage { named, digest, deploy });
         }
     }
 }
 
-fn digest(app: &mut AppState<'_>, wanted: &App) -> Option<ImageDigest> {
+/// What the image means in this deploy, as far as that is known.
+fn digest(app: &mut AppState<'_>, view: &AppView) -> Option<ImageDigest> {
+    let wanted = &view.app;
     if let Some(pinned) = wanted.image.digest() {
         return Some(pinned.clone());
     }
-    if let Some(known) = &app.ledger.image
-        && known.named == wanted.image
-    {
-        return Some(known.digest.clone());
+    if app.ledger.image.is_none() {
+        take_from_labels(app, view);
     }
-    // A ledger that knows another image was not lost: this is a deploy.
-    if app.ledger.image.is_some() {
-        return None;
-    }
-    let digest = from_labels(app, wanted)?;
-    let image = ResolvedImage { named: wanted.image.clone(), digest: digest.clone() };
-    app.edit().image = Some(image);
-    Some(digest)
+    let known = app.ledger.image.as_ref()?;
+    let is_meant = known.named == wanted.image && known.deploy == view.deploy;
+    is_meant.then(|| known.digest.clone())
+}
+
+/// Nothing is remembered: the ledger was lost, and the tag was looked up for what runs, unless a deploy that
+/// was asked for since then is another.
+fn take_from_labels(app: &mut AppState<'_>, view: &AppView) {
+    let Some(digest) = from_labels(app, &view.app) else { return };
+    let deploy = if view.asked_here { Generation::default() } else { view.deploy };
+    let named = view.app.image.clone();
+    app.edit().image = Some(ResolvedImage { named, digest, deploy });
 }
 
 /// The digest most of the running instances were made from, those of the wanted settings first.
@@ -98,16 +104,18 @@ struct Votes {
     all: u32,
 }
 
-/// Notes the revision asked for; what crashed before says nothing about another.
-fn aim(pass: &Pass<'_>, app: &mut AppState<'_>, revision: Revision) {
+/// Notes the revision asked for; what crashed before says nothing about another, nor about a deploy that asks
+/// for the same one again.
+fn aim(pass: &Pass<'_>, app: &mut AppState<'_>, view: &AppView, revision: Revision) {
     if app.ledger.resolving.is_some() {
         app.edit().resolving = None;
     }
-    if app.ledger.target == Some(revision) {
+    if app.ledger.target == Some(revision) && app.ledger.deploy == view.deploy {
         return;
     }
     let ledger = app.edit();
     ledger.target = Some(revision);
+    ledger.deploy = view.deploy;
     ledger.failed = None;
     forgive(ledger, pass.now.monotonic);
 }
@@ -135,20 +143,24 @@ fn version(app: &mut AppState<'_>, wanted: &Arc<App>, digest: &ImageDigest) -> A
 }
 
 /// Has one host that may run the app resolve its image. Asked again each pass: asking twice is harmless.
-fn ask(pass: &mut Pass<'_>, app: &mut AppState<'_>, wanted: &App) {
+fn ask(pass: &mut Pass<'_>, app: &mut AppState<'_>, view: &AppView) {
+    let wanted = &view.app;
     let key = ActionKey::Image(app.name.clone());
-    let under_way = app.ledger.resolving.clone().and_then(|r| {
-        let host = pass.hosts.iter().position(|h| h.id == r.host && h.reachable())?;
-        Some((host as u32, r.named))
+    let under_way = app.ledger.resolving.clone().and_then(|asked| {
+        let host = pass.hosts.iter().position(|h| h.id == asked.host && h.reachable())?;
+        Some((host as u32, asked))
     });
-    let (host, image) = match under_way {
+    let (host, asked) = match under_way {
         Some(asked) => asked,
         None => match first_able(pass, wanted, &key) {
-            Some(host) => (host, wanted.image.clone()),
+            Some(host) => {
+                let (named, id) = (wanted.image.clone(), pass.hosts[host as usize].id.clone());
+                (host, Resolving { named, host: id, deploy: view.deploy })
+            }
             None => return no_host(pass, app),
         },
     };
-    let asked = Resolving { named: image.clone(), host: pass.hosts[host as usize].id.clone() };
+    let image = asked.named.clone();
     if app.ledger.resolving.as_ref() != Some(&asked) {
         app.edit().resolving = Some(asked);
     }
@@ -180,10 +192,16 @@ fn no_host(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     pass.say(Some(&app.name.clone()), None, What::Failed, text);
 }
 
-/// The target, unless its rollout failed and there is something to go back to.
-fn effective(app: &AppState<'_>) -> Option<Arc<Version>> {
+/// The target, unless its rollout failed and there is something to go back to. While a tag is looked up again,
+/// what serves goes on; where nothing has served yet, with what the tag meant before.
+fn effective(app: &mut AppState<'_>, wanted: &Arc<App>) -> Option<Arc<Version>> {
     let good = |app: &AppState<'_>| app.ledger.good.clone().map(Arc::new);
-    let Some(target) = app.target.clone() else { return good(app) };
+    let Some(target) = app.target.clone() else {
+        return good(app).or_else(|| {
+            let known = app.ledger.image.clone().filter(|known| known.named == wanted.image)?;
+            Some(version(app, wanted, &known.digest))
+        });
+    };
     if app.ledger.failed == Some(target.revision) {
         return good(app).or(Some(target));
     }

@@ -18,6 +18,7 @@ use crate::model::{
 use crate::routing::TableHash;
 use crate::runtime::{Exit, Readiness, SpecHash};
 use crate::scale::{LoadSample, ScalePolicy};
+use crate::store::Generation;
 
 /// Everything a pass plans from. Made by the loop from each host's latest observation.
 #[derive(Debug, Clone)]
@@ -98,10 +99,25 @@ impl ClusterSpec {
 pub struct AppView {
     /// What the user asks for.
     pub app: Arc<App>,
+    /// Of what the user asked for last.
+    pub generation: Generation,
+    /// Of the deploy it comes from (see [`StoredApp::deploy`](crate::StoredApp::deploy)).
+    pub deploy: Generation,
+    /// Whether this process was asked for that deploy: if not, and nothing is remembered of it, its tag means
+    /// what running instances were made from.
+    pub asked_here: bool,
     /// What moves its count; `None`: nothing.
     pub policy: Option<Arc<dyn ScalePolicy>>,
     /// What was measured, oldest first.
     pub load: Arc<[LoadSample]>,
+}
+
+impl AppView {
+    /// An app that was deployed before this process began; nothing moves its count, nothing was measured.
+    pub fn new(app: Arc<App>, deploy: Generation) -> Self {
+        let load = Arc::from([]);
+        Self { app, generation: deploy, deploy, asked_here: false, policy: None, load }
+    }
 }
 
 /// A registered host and what is known of it.

@@ -21,7 +21,7 @@ use crate::memory::{
 use crate::model::{AppName, ClusterId, ContainerName, HostId, ImageRef, InstanceId};
 use crate::plan::ClusterSpec;
 use crate::registry::HostRegistry as _;
-use crate::store::AppStore as _;
+use crate::store::{AppChange, AppStore as _};
 
 /// How long a host's lease lasts.
 pub(super) const LEASE: Duration = Duration::from_secs(15);
@@ -149,7 +149,7 @@ impl Cluster {
         for host in self.hosts.values() {
             host.engine.behave_as(&image, behaviour);
         }
-        valid(self.apps.put(app).await);
+        valid(self.apps.put(app, AppChange::Deploy).await);
         let drain = (self.now(), staged.drain);
         self.drains.entry(name.clone()).or_default().push(drain);
         self.wanted.insert(name, deployment);

@@ -1,5 +1,6 @@
 //! Apps, ledger and leadership in the files of one directory: enough for a platform on one machine.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +11,19 @@ use futures_util::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::snapshot::{Fallback, Mark, Snapshot, io_error, open_lock};
+use super::snapshot::{Fallback, Mark, Payload, Snapshot, io_error, open_lock};
 use super::{
-    AppSet, AppStore, Latest, Leadership, LedgerStore, Standing, Term, fenced, refuse_clashes,
+    AppChange, AppSet, AppStore, Generation, Latest, Leadership, LedgerStore, Standing, StoredApp,
+    Term, fenced, put_into,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
 use crate::model::{App, AppName};
+use crate::time::{Clock, SystemClock};
 
-/// Schema of `apps.json`: all apps by name.
-const APPS_SCHEMA: u32 = 1;
+/// Schema of `apps.json`: all apps by name with their generations, and the latest of these. In schema 1 it was
+/// the apps alone.
+const APPS_SCHEMA: u32 = 2;
 /// Schema of `ledger.json`: the ledger and the term that saved it.
 const LEDGER_SCHEMA: u32 = 1;
 /// Schema of `term.json`: the latest term begun.
@@ -38,10 +42,41 @@ pub struct FileAppStore(Arc<AppFile>);
 
 #[derive(Debug)]
 struct AppFile {
-    file: Snapshot<AppSet>,
+    file: Snapshot<Kept>,
     apps: Latest<Arc<AppSet>>,
     /// Changes are told in the order they are made.
     turns: Turns,
+}
+
+/// What `apps.json` holds.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    /// Of the latest `put`, also of an app that was removed.
+    generation: Generation,
+    apps: AppSet,
+}
+
+impl Payload for Kept {
+    fn read(schema: u32, text: &str) -> serde_json::Result<Self> {
+        if schema > 1 {
+            return serde_json::from_str(text);
+        }
+        let apps: BTreeMap<AppName, Arc<App>> = serde_json::from_str(text)?;
+        let generation = Generation::default();
+        let stored = |app| StoredApp { app, generation, deploy: generation };
+        let apps = apps.into_iter().map(|(name, app)| (name, stored(app))).collect();
+        Ok(Self { generation, apps })
+    }
+}
+
+impl Kept {
+    /// The next generation. It counts milliseconds of the wall clock where that is ahead, so that none comes
+    /// again when the file was lost, or gave way to the one before.
+    fn next(&self) -> Generation {
+        let now = SystemClock::new().now().wall.as_millisecond();
+        self.generation.next().max(Generation(u64::try_from(now).unwrap_or_default()))
+    }
 }
 
 impl FileAppStore {
@@ -53,7 +88,8 @@ impl FileAppStore {
     pub async fn open(directory: impl Into<PathBuf>) -> Result<Self> {
         let file = Snapshot::new(directory.into(), "apps", APPS_SCHEMA, Fallback::Previous);
         let open = move || {
-            let apps = Latest::new(Ok(Arc::new(file.read()?.unwrap_or_default())));
+            let Kept { apps, .. } = file.read()?.unwrap_or_default();
+            let apps = Latest::new(Ok(Arc::new(apps)));
             Ok(Self(Arc::new(AppFile { file, apps, turns: Turns::default() })))
         };
         blocking("open", open).await
@@ -62,16 +98,16 @@ impl FileAppStore {
     async fn change(
         &self,
         operation: &'static str,
-        change: impl FnOnce(&mut AppSet) -> Result<()> + Send + 'static,
-    ) -> Result<()> {
+        change: impl FnOnce(&mut Kept) -> Result<()> + Send + 'static,
+    ) -> Result<Generation> {
         let store = self.0.clone();
         let work = move || {
-            let apps = store.file.update(|old| {
-                let mut apps = old.unwrap_or_default();
-                change(&mut apps).map(|()| apps)
+            let kept = store.file.update(|old| {
+                let mut kept = old.unwrap_or_default();
+                change(&mut kept).map(|()| kept)
             })?;
-            store.apps.tell_news(Arc::new(apps));
-            Ok(())
+            store.apps.tell_news(Arc::new(kept.apps));
+            Ok(kept.generation)
         };
         self.0.turns.take(operation, work).await
     }
@@ -84,7 +120,7 @@ impl AppFile {
         let look = move || {
             let mark = store.file.mark()?;
             if mark != known {
-                store.apps.tell_news(Arc::new(store.file.read()?.unwrap_or_default()));
+                store.apps.tell_news(Arc::new(store.file.read()?.unwrap_or_default().apps));
             }
             Ok(mark)
         };
@@ -94,23 +130,22 @@ impl AppFile {
 
 #[async_trait]
 impl AppStore for FileAppStore {
-    async fn put(&self, app: &App) -> Result<()> {
+    async fn put(&self, app: &App, change: AppChange) -> Result<Generation> {
         let app = Arc::new(app.clone());
-        let put = move |apps: &mut AppSet| {
-            refuse_clashes(apps, &app)?;
-            apps.insert(app.name.clone(), app);
-            Ok(())
+        let put = move |kept: &mut Kept| {
+            kept.generation = kept.next();
+            put_into(&mut kept.apps, app, change, kept.generation)
         };
         self.change("put", put).await
     }
 
     async fn remove(&self, name: &AppName) -> Result<()> {
         let name = name.clone();
-        let remove = move |apps: &mut AppSet| {
-            apps.remove(&name);
+        let remove = move |kept: &mut Kept| {
+            kept.apps.remove(&name);
             Ok(())
         };
-        self.change("remove", remove).await
+        self.change("remove", remove).await.map(drop)
     }
 
     fn watch(&self) -> BoxStream<'static, Result<Arc<AppSet>>> {
@@ -144,6 +179,8 @@ struct Saved {
     term: Term,
     ledger: Ledger,
 }
+
+impl Payload for Saved {}
 
 impl FileLedgerStore {
     /// The ledger kept in `directory`, which need not exist yet. Reads nothing.
@@ -252,6 +289,8 @@ impl Candidate {
         }
     }
 }
+
+impl Payload for Term {}
 
 /// Takes the lock and begins the next term; `None` while another holds it.
 fn take_seat(directory: &Path) -> Result<Option<(std::fs::File, Term)>> {

@@ -70,7 +70,15 @@ fn checksum(schema: u32, payload: &str) -> String {
     format!("{:032x}", hash.digest128())
 }
 
-impl<T: Serialize + DeserializeOwned> Snapshot<T> {
+/// A value that is kept in a file.
+pub(super) trait Payload: Serialize + DeserializeOwned {
+    /// Reads what this schema or an older one wrote.
+    fn read(_schema: u32, text: &str) -> serde_json::Result<Self> {
+        serde_json::from_str(text)
+    }
+}
+
+impl<T: Payload> Snapshot<T> {
     pub(super) fn new(
         directory: PathBuf,
         name: &'static str,
@@ -154,7 +162,7 @@ impl<T: Serialize + DeserializeOwned> Snapshot<T> {
             let rule = format!("schema {schema} is newer than {}: upgrade first", self.schema);
             return Err(Error::new(ErrorKind::Unsupported, "read", "", rule));
         }
-        serde_json::from_str(payload.get())
+        T::read(schema, payload.get())
             .map_err(|e| damaged(&format!("the payload must be of schema {schema}: {e}")))
     }
 

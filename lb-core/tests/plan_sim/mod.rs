@@ -30,6 +30,8 @@ pub struct Sim {
     pub ready_after: BTreeMap<String, Option<Duration>>,
     /// What each digest question answers.
     pub pushed: u8,
+    /// How often apps were deployed.
+    pub deploys: u64,
     /// How the next actions fail, in their order; then all go well.
     pub faults: VecDeque<Option<Failing>>,
     pub last: Vec<Reason>,
@@ -90,6 +92,7 @@ impl Sim {
             ledger: Ledger::default(),
             now: Duration::from_secs(1000),
             ready_after: BTreeMap::new(),
+            deploys: 0,
             pushed: 1,
             faults: VecDeque::new(),
             last: Vec::new(),
@@ -133,8 +136,13 @@ impl Sim {
     pub fn deploy(&mut self, app: App) {
         let app = Arc::new(app);
         let old = self.apps.remove(&app.name);
-        let (policy, load) = old.map_or((None, [].into()), |v| (v.policy, v.load));
-        self.apps.insert(app.name.clone(), AppView { app, policy, load });
+        self.deploys += 1;
+        let new = AppView::new(app.clone(), Generation(self.deploys));
+        let view = match old {
+            Some(AppView { policy, load, .. }) => AppView { policy, load, asked_here: true, ..new },
+            None => AppView { asked_here: true, ..new },
+        };
+        self.apps.insert(app.name.clone(), view);
     }
 
     pub fn host(&mut self, n: u8) -> &mut SimHost {

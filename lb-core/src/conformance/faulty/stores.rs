@@ -13,7 +13,7 @@ use crate::memory::Op;
 use crate::model::{App, AppName, HostFacts, HostId, HostSet};
 use crate::registry::HostRegistry;
 use crate::scale::LoadSample;
-use crate::store::{AppSet, AppStore, LedgerStore, LoadStore, Term};
+use crate::store::{AppChange, AppSet, AppStore, Generation, LedgerStore, LoadStore, Term};
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
@@ -35,8 +35,8 @@ impl HostRegistry for Faulty<dyn HostRegistry> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl AppStore for Faulty<dyn AppStore> {
-    async fn put(&self, app: &App) -> Result<()> {
-        self.faults.around(Op::Put, app.name.as_str(), self.inner.put(app)).await
+    async fn put(&self, app: &App, change: AppChange) -> Result<Generation> {
+        self.faults.around(Op::Put, app.name.as_str(), self.inner.put(app, change)).await
     }
 
     async fn remove(&self, name: &AppName) -> Result<()> {

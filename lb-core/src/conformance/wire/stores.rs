@@ -14,7 +14,9 @@ use crate::ledger::Ledger;
 use crate::model::{App, AppName, HostFacts, HostId, HostSet};
 use crate::registry::HostRegistry;
 use crate::scale::{Decision, LoadSample, LoadView, PolicyMemory, ScalePolicy};
-use crate::store::{AppSet, AppStore, Leadership, LedgerStore, LoadStore, Standing, Term};
+use crate::store::{
+    AppChange, AppSet, AppStore, Generation, Leadership, LedgerStore, LoadStore, Standing, Term,
+};
 use crate::time::Now;
 
 #[async_trait]
@@ -36,8 +38,8 @@ impl HostRegistry for Wire<dyn HostRegistry> {
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
 impl AppStore for Wire<dyn AppStore> {
-    async fn put(&self, app: &App) -> Result<()> {
-        answer(self.0.put(&sent(app)).await)
+    async fn put(&self, app: &App, change: AppChange) -> Result<Generation> {
+        answer(self.0.put(&sent(app), sent(&change)).await)
     }
 
     async fn remove(&self, name: &AppName) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Taking in what is new: hosts, apps, load, what was seen and what ended.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::super::act::Desk;
 use super::super::events::Happened;
@@ -11,9 +11,9 @@ use super::super::policy::policy_of;
 use super::super::tell::changes;
 use super::{Reign, Seat};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{HostFacts, HostId, HostSet};
+use crate::model::{AppName, HostFacts, HostId, HostSet};
 use crate::plan::{AppView, HostView, Outcome};
-use crate::store::AppSet;
+use crate::store::{AppSet, StoredApp};
 
 impl Reign {
     pub(super) fn absorb_registry(&mut self, set: Result<Arc<HostSet>>) {
@@ -119,19 +119,12 @@ impl Reign {
         self.heard.apps = true;
         self.troubles.remove("apps");
         let mut before = std::mem::take(&mut self.world.apps);
-        for (name, app) in apps.iter() {
+        for (name, stored) in apps.iter() {
             let view = match before.remove(name) {
-                Some(view) if view.app == *app => view,
-                known => {
-                    let load = known.map_or_else(|| Arc::from([]), |view| view.load);
-                    self.shared.tell(Happened::AppChanged(name.clone()));
-                    self.own_reasons.remove(name);
-                    let policy = policy_of(app, &self.shared.parts.policies).unwrap_or_else(|r| {
-                        self.own_reasons.insert(name.clone(), r);
-                        None
-                    });
-                    AppView { app: app.clone(), policy, load }
+                Some(view) if view.generation == stored.generation && view.app == stored.app => {
+                    view
                 }
+                known => self.view(name, stored, known),
             };
             self.world.apps.insert(name.clone(), view);
         }
@@ -140,6 +133,21 @@ impl Reign {
             self.shared.tell(Happened::AppRemoved(name));
         }
         self.board.watch(apps);
+    }
+
+    /// The view of an app that is new, or was put again.
+    fn view(&mut self, name: &AppName, stored: &StoredApp, known: Option<AppView>) -> AppView {
+        let StoredApp { app, generation, deploy } = stored.clone();
+        self.shared.tell(Happened::AppChanged(name.clone()));
+        self.own_reasons.remove(name);
+        let policy = policy_of(&app, &self.shared.parts.policies).unwrap_or_else(|reason| {
+            self.own_reasons.insert(name.clone(), reason);
+            None
+        });
+        let deploys = self.shared.deploys.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked_here = deploys.contains(name);
+        let load = known.map_or_else(|| Arc::from([]), |view| view.load);
+        AppView { app, generation, deploy, asked_here, policy, load }
     }
 
     pub(super) fn absorb_load(&mut self) {

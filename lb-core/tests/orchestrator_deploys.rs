@@ -1,0 +1,81 @@
+//! What a deploy looks up, and what it leaves as it is.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests, on a paused clock")]
+
+mod orchestrator_support;
+
+use lb_core::{ImageDigest, MemoryLedgerStore, Orchestrator, Revision, Status};
+use orchestrator_support::{PATIENCE, Rig, app, name, settled};
+
+/// What `shop:latest` means from now on.
+fn push(rig: &Rig, version: u8) {
+    let digest = ImageDigest::new(format!("sha256:{version:064x}")).unwrap();
+    rig.host(1).engine.publish_image(&"shop:latest".parse().unwrap(), digest);
+}
+
+async fn deploy(platform: &Orchestrator) {
+    platform.deploy(&app("shop", "shop:latest", 2)).await.unwrap();
+}
+
+fn revisions(status: &Status) -> Vec<Revision> {
+    let app = status.apps.get(&name("shop"));
+    app.into_iter().flat_map(|app| &app.instances).map(|i| i.id.revision).collect()
+}
+
+/// So many instances, all of one revision, which is not this one.
+async fn another(platform: &Orchestrator, count: u32, old: Option<Revision>) -> Revision {
+    let mut is_settled = settled("shop", count);
+    let done = |status: &Status| is_settled(status) && !revisions(status).contains(&old.unwrap());
+    let status = match old {
+        Some(_) => platform.wait_for(done, PATIENCE).await,
+        None => platform.wait_for(is_settled, PATIENCE).await,
+    };
+    let mut found = revisions(&status.unwrap());
+    found.dedup();
+    assert_eq!(found.len(), 1);
+    found[0]
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_deploy_of_one_tag_serves_what_it_means_then() {
+    let rig = Rig::new(1).await;
+    push(&rig, 1);
+    let platform = rig.start().await;
+    deploy(&platform).await;
+    let first = another(&platform, 2, None).await;
+    push(&rig, 2);
+    deploy(&platform).await;
+    let second = another(&platform, 2, Some(first)).await;
+    push(&rig, 3);
+    platform.scale(&name("shop"), 3).await.unwrap();
+    let status = platform.wait_for(settled("shop", 3), PATIENCE).await.unwrap();
+    assert_eq!(revisions(&status), [second; 3], "a count set by hand is no deploy");
+    platform.shutdown().await;
+
+    let platform = rig.start().await;
+    let status = platform.wait_for(settled("shop", 3), PATIENCE).await.unwrap();
+    assert_eq!(revisions(&status), [second; 3], "nor is another process");
+    deploy(&platform).await;
+    another(&platform, 2, Some(second)).await;
+}
+
+/// The program starts again and deploys what it deployed before.
+#[tokio::test(start_paused = true)]
+async fn a_platform_that_keeps_nothing_looks_tags_up_at_each_start() {
+    let rig = Rig::new(1).await;
+    push(&rig, 1);
+    let forgetful = async || {
+        let connector = std::sync::Arc::new(rig.connector.clone());
+        let ledger = std::sync::Arc::new(MemoryLedgerStore::new());
+        let registry = std::sync::Arc::new(rig.registry.clone());
+        let builder = Orchestrator::builder(rig.cluster.clone()).registry(registry);
+        builder.connector(connector).ledger(ledger).start().await.unwrap()
+    };
+    let platform = forgetful().await;
+    deploy(&platform).await;
+    let first = another(&platform, 2, None).await;
+    platform.shutdown().await;
+    push(&rig, 2);
+    let platform = forgetful().await;
+    deploy(&platform).await;
+    another(&platform, 2, Some(first)).await;
+}
