@@ -203,8 +203,12 @@ impl Shared {
         let probes = lock(&self.probes);
         container.readiness = match probes.by_name.get(&container.name) {
             Some(probe) if probe.id == container.id => probe.readiness.borrow().clone(),
-            Some(_) => Readiness::Unknown,
-            None => Readiness::Ready,
+            // Only what has nothing to be asked is ready without an answer. Of what has, the probe may be gone by
+            // now: another look saw the container's end, and what it was before that end nobody knows.
+            None if targets(&container.labels).is_ok_and(|targets| targets.is_empty()) => {
+                Readiness::Ready
+            }
+            Some(_) | None => Readiness::Unknown,
         };
     }
 }

@@ -220,6 +220,33 @@ async fn without_checks_running_is_ready_and_bad_labels_are_told() {
     assert!(why.starts_with("label lb.health: EOF"), "{why}");
 }
 
+/// What listed as running ended before it had answered, and another look had seen its end: nobody was left to
+/// ask it, and it was taken for one that need not be asked (openship#335 shows what follows: the version that
+/// worked is stopped).
+#[tokio::test]
+async fn what_ends_between_a_listing_and_its_first_answer_is_not_ready() {
+    let bed = Bed::new().await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    bed.reach(0, silent.local_addr().unwrap().port());
+    let runtime = bed.probed();
+    let check = Check::Http(HealthPath::new("/").unwrap());
+    let health = Health { timeout: 6 * MOMENT, ..quick(check) };
+    runtime.run(&spec(&BTreeMap::from([(8000, health)]))).await.unwrap();
+    let (mut asked, _) = silent.accept().await.unwrap();
+
+    let mut list = std::pin::pin!(runtime.list());
+    for _ in 0..100 {
+        assert!(futures_util::poll!(list.as_mut()).is_pending(), "it waits for the first answer");
+        tokio::task::yield_now().await;
+    }
+    bed.engine.kill(&name()).unwrap();
+    // The connection is closed when the probe is given up.
+    tokio::time::timeout(MOMENT, asked.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+    let listed = list.await.unwrap();
+    assert_eq!(listed[0].state, ContainerState::Running, "listed before its end");
+    assert_eq!(listed[0].readiness, Readiness::Unknown);
+}
+
 #[tokio::test]
 async fn what_the_runtime_knows_itself_and_other_roles_are_left_alone() {
     let bed = Bed::new().await;
