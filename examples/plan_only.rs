@@ -70,6 +70,7 @@ fn world(app: &Arc<App>) -> Result<World, Box<dyn Error>> {
             seen: Some(Arc::new(Observation::default())),
             fresh: true,
             reachable: true,
+            on_their_way: Vec::new(),
             outcomes: Vec::new(),
         };
         hosts.insert(facts.id, view);

@@ -152,6 +152,7 @@ impl Cluster {
                 seen: Some(seen),
                 fresh: true,
                 reachable: true,
+                on_their_way: Vec::new(),
                 outcomes: Vec::new(),
             };
             (id.clone(), view)

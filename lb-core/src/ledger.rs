@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::app::{
-    AppLedger, Closing, InstanceLedger, Phase, ResolvedImage, Resolving, SlotLedger, Version,
+    AppLedger, Closing, Ending, InstanceLedger, LastEnd, Phase, ResolvedImage, Resolving,
+    SlotLedger, Version,
 };
 pub use self::host::{HostLedger, Lost, NetworkLedger, Resting, Retry, Said, TableLedger};
 use crate::model::{AppName, HostId};
@@ -30,8 +31,8 @@ pub struct Ledger {
     pub at: Duration,
     /// When this process began with it; `None` before the first pass.
     pub began: Option<Duration>,
-    /// Before this time no address is given out: set when a ledger was lost, because balancers may still
-    /// hold servers nobody remembers.
+    /// Before this time nothing is given out by which balancers of other hosts reach an instance: set when a
+    /// ledger was lost, because they may still hold servers nobody remembers.
     pub quarantine: Duration,
     /// By host, as long as it is registered or may come back.
     pub hosts: BTreeMap<HostId, Arc<HostLedger>>,

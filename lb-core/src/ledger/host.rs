@@ -28,6 +28,12 @@ pub struct HostLedger {
     pub tables: Vec<TableLedger>,
     /// The table its balancer said to have put in force last, until it was looked whether that is so.
     pub said: Option<Said>,
+    /// Whether this process has seen its balancer serve a table that is remembered here: one that is not cannot
+    /// come from a ledger that was lost any more.
+    pub met: bool,
+    /// Before this time none of its addresses is given out: set when its balancer serves a table that a lost
+    /// ledger knew.
+    pub quarantine: Duration,
     /// Whether it was asked to clear everything, and nothing was wanted there since.
     pub clearing: bool,
     /// Addresses and ports of its instances that must not be used again yet.
@@ -127,6 +133,8 @@ impl HostLedger {
             lost.since = shift.now;
         }
         self.said = None;
+        self.met = false;
+        self.quarantine = shift.until(self.quarantine);
         for resting in &mut self.resting {
             resting.until = shift.until(resting.until);
         }

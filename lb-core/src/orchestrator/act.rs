@@ -18,6 +18,7 @@ use super::ticker::Ticker;
 use crate::error::Result;
 use crate::model::{ClusterId, ImageDigest, ImageRef, RegistryAuth};
 use crate::plan::{Action, ActionKey, Done};
+use crate::routing::TableHash;
 use crate::runtime::ContainerSpec;
 
 /// The actions of one host.
@@ -31,7 +32,21 @@ pub(super) struct Desk {
     network: Option<CancellationToken>,
     /// When the last action ended that changes what a listing shows.
     last_ended: Duration,
+    /// Tables handed to the balancer that may still come in force, oldest first.
+    sent: Vec<Sent>,
 }
+
+/// A table handed to a balancer.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    hash: TableHash,
+    /// When that succeeded; `None`: it goes on, or failed, and its work may go on.
+    done: Option<Duration>,
+}
+
+/// Most tables kept that failed in a row. A balancer serves one call after the other, so that of so many the
+/// first has long ended.
+const MAX_SENT: usize = 8;
 
 /// What bounds an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +78,13 @@ impl Desk {
             unseen: BTreeMap::new(),
             network: None,
             last_ended: Duration::ZERO,
+            sent: Vec::new(),
         }
+    }
+
+    /// Tables that may still come in force whatever the latest observation shows.
+    pub(super) fn on_their_way(&self) -> Vec<TableHash> {
+        self.sent.iter().map(|sent| sent.hash).collect()
     }
 
     /// Whether an observation that began then shows what every ended action did.
@@ -76,6 +97,7 @@ impl Desk {
         if self.shown_by(began) {
             self.unseen.clear();
         }
+        self.sent.retain(|sent| sent.done.is_none_or(|done| began <= done));
     }
 
     /// Actions going on.
@@ -89,6 +111,15 @@ impl Desk {
         self.in_flight.remove(&key);
         if key == ActionKey::Network {
             self.network = None;
+        }
+        if let Action::Apply(table) = &ended.action
+            && ended.result.is_ok()
+        {
+            // One after the other: what was handed over before has ended too.
+            self.sent = vec![Sent { hash: table.hash(), done: Some(ended.at) }];
+        }
+        if matches!(ended.action, Action::Clear(_)) && ended.result.is_ok() {
+            self.sent.clear();
         }
         if !changes_listing(&ended.action) {
             return;
@@ -135,8 +166,19 @@ impl Desk {
         }
     }
 
+    fn send(&mut self, hash: TableHash) {
+        self.sent.retain(|sent| sent.hash != hash);
+        self.sent.push(Sent { hash, done: None });
+        if self.sent.len() > MAX_SENT {
+            self.sent.remove(0);
+        }
+    }
+
     fn begin(&mut self, action: Action, hands: &Hands, after: &Remembered) {
         self.in_flight.insert(action.key(), lane(&action));
+        if let Action::Apply(table) = &action {
+            self.send(table.hash());
+        }
         let made = matches!(action, Action::EnsureNetwork(_)).then(|| {
             let network = CancellationToken::new();
             self.network = Some(network.clone());
@@ -187,13 +229,14 @@ impl Hand {
         }
     }
 
-    /// The table and a digest need nothing remembered; what makes or removes things does.
+    /// A digest needs nothing remembered; what makes, removes or leads to things does.
     async fn perform(&self, action: &Action) -> Result<Done> {
         match action {
             Action::ResolveImage { image, auth, .. } => {
                 self.fetch(image, auth.as_ref()).await.map(Done::Digest)
             }
             Action::Apply(table) => {
+                self.after.clone().wait().await;
                 let apply = self.link.handle.balancer.apply(table);
                 let deadline = self.hands.settings.deadlines.apply;
                 let applied = bounded("apply", &self.link.host, deadline, apply).await?;

@@ -35,6 +35,8 @@ pub(super) enum Full {
     Subnets,
     Addresses,
     Ports,
+    /// For now.
+    Quarantine,
 }
 
 impl Full {
@@ -43,6 +45,9 @@ impl Full {
             Self::Subnets => "no subnet of the cluster's range is left for a further host",
             Self::Addresses => "no address of the host's subnet is left",
             Self::Ports => "no port of the cluster's host_ports is left on the host",
+            Self::Quarantine => {
+                "a balancer serves what a lost ledger knew of, and no address is given out until it is out of use"
+            }
         }
     }
 }

@@ -19,6 +19,10 @@ const LEASE: Duration = Duration::from_secs(30);
 const FORGET_HOST: Duration = Duration::from_secs(24 * 3600);
 /// Longest wait before a failed action is tried again.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Longest wait before what was set aside is tried again: a port that was taken may be free.
+const LONGEST_ASIDE: Duration = Duration::from_secs(10);
+/// What is remembered of a table of which a part was set aside.
+const ASIDE: &str = "parts are set aside";
 /// Most failed actions remembered of a host.
 const MAX_RETRIES: usize = 512;
 /// Most subnets remembered as refused by a host.
@@ -41,10 +45,15 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
         look_whether_in_force(host);
         forget_old_retries(host, now);
         host.ack = acknowledged(host, pass.seq - 1);
+        meet(host);
         if host.reachable() && serves_unknown(host) {
             pass.unknown.push(index as u32);
-            // Its old workers live on for a while after the table is replaced.
-            pass.quarantine = now + pass.cluster.hard_stop_after;
+            if !host.ledger.met {
+                // Its old workers live on for a while after the table is replaced.
+                let until = now + pass.cluster.hard_stop_after;
+                host.edit().quarantine = until;
+                pass.quarantine = until;
+            }
         }
     }
     pass.places = pass.hosts.iter().map(place).collect();
@@ -53,6 +62,15 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
     pass.settled = waited || pass.hosts.iter().all(|h| h.view.is_none_or(|v| v.seen.is_some()));
     if !pass.settled {
         pass.wake(began + RECOVERY);
+    }
+}
+
+/// From the first table that is remembered on, a stranger among tables is no sign of a lost ledger: whatever
+/// it leads to is still in use or rests.
+fn meet(host: &mut HostState<'_>) {
+    let serves = host.balancer().is_some_and(|b| b.table.is_some());
+    if serves && host.ack > 0 && !host.ledger.met {
+        host.edit().met = true;
     }
 }
 
@@ -116,7 +134,7 @@ fn look_whether_in_force(host: &mut HostState<'_>) {
     host.edit().said = None;
     let error = match balancer.table == Some(said.hash) {
         true if said.whole => return succeeded(host, &ActionKey::Table, &Done::Plain),
-        true => "parts are set aside",
+        true => ASIDE,
         false => "said to be in force, and is not",
     };
     failed(host, &ActionKey::Table, Some(said.hash), said.at, error.to_owned());
@@ -134,7 +152,8 @@ fn failed(
     let before = retries.iter().position(|r| r.key == *key);
     let before = before.map(|i| retries.swap_remove(i)).filter(|r| r.table == table);
     let failures = before.map_or(1, |r| r.failures.saturating_add(1));
-    let until = at + backoff(failures, LONGEST_RETRY, &format!("{id} {key:?}"));
+    let longest = if error == ASIDE { LONGEST_ASIDE } else { LONGEST_RETRY };
+    let until = at + backoff(failures, longest, &format!("{id} {key:?}"));
     retries.push(Retry { key: key.clone(), table, failures, until, error });
     if retries.len() > MAX_RETRIES {
         retries.remove(0);
@@ -180,10 +199,14 @@ fn acknowledged(host: &HostState<'_>, last: u64) -> u64 {
         Some(Some(hash)) => {
             // A host that comes back has what was decided before it was lost.
             let last = host.ledger.lost.map_or(last, |lost| lost.seq - 1);
-            match tables.iter().rposition(|t| t.hash == hash) {
+            let obeys = |hash| match tables.iter().rposition(|t| t.hash == hash) {
                 Some(i) => tables.get(i + 1).map_or(last, |next| next.seq - 1),
                 None => 0,
-            }
+            };
+            // What is on its way may come in force after what was seen.
+            let coming = host.view.map_or(&[][..], |v| &v.on_their_way);
+            let coming = coming.iter().filter(|hash| tables.iter().any(|t| t.hash == **hash));
+            coming.copied().map(obeys).fold(obeys(hash), u64::min)
         }
     }
 }

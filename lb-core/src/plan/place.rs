@@ -3,11 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::address::{Full, assign};
 use super::pass::{AppState, Condition, Fact, HostState, Key, Pass, Spot};
 use super::rollout::Start;
-use super::{ActionKey, What};
+use super::{ActionKey, Reach, What};
 use crate::ledger::{InstanceLedger, Phase, Version};
 use crate::model::{App, AppName, LabelKey, LabelValue};
 
@@ -16,12 +17,8 @@ pub(super) fn start(pass: &mut Pass<'_>, app: &mut AppState<'_>, starts: Vec<Sta
     if starts.is_empty() {
         return;
     }
-    let now = pass.now.monotonic;
-    if !pass.settled || pass.quarantine > now {
-        if pass.quarantine > now {
-            pass.wake(pass.quarantine);
-        }
-        let text = "new instances wait until what was there before is known and out of use";
+    if !pass.settled {
+        let text = "new instances wait until what was there before is known";
         return pass.say(Some(&app.name), None, What::Start, text.to_owned());
     }
     for Start { version, count } in starts {
@@ -53,6 +50,17 @@ fn report(
         let text = format!("{} of {asked} instances are not started: {why}", asked - started);
         pass.say(Some(&app.name), None, What::NoRoom, text);
     }
+}
+
+/// Until when a new instance of the app on the host could get an address or port that a balancer still leads
+/// to, because a lost ledger knew of it.
+fn quarantine(pass: &Pass<'_>, host: &HostState<'_>, app: &App) -> Duration {
+    let reached = match pass.cluster.reach {
+        Reach::Routed => true,
+        Reach::HostPort => app.ports.values().any(|p| p.outside.is_some()),
+    };
+    let from_others = if pass.publish && reached { pass.quarantine } else { Duration::ZERO };
+    host.ledger.quarantine.max(from_others)
 }
 
 /// Whether the host may run the app, room aside.
@@ -89,7 +97,8 @@ struct Score {
 }
 
 impl Candidates {
-    fn of(pass: &Pass<'_>, app: &AppState<'_>, settings: &App) -> Self {
+    fn of(pass: &mut Pass<'_>, app: &AppState<'_>, settings: &App) -> Self {
+        let now = pass.now.monotonic;
         let mut same = BTreeMap::<u32, u32>::new();
         for (record, fact) in app.ledger.instances.iter().zip(&app.facts) {
             if let (true, Some(host)) = (record.is_live(), fact.spot.host) {
@@ -97,13 +106,20 @@ impl Candidates {
             }
         }
         let able = pass.hosts.iter().zip(0..).filter(|(h, _)| may_run(h, settings));
+        let (able, waits): (Vec<_>, Vec<_>) =
+            able.partition(|(host, _)| quarantine(pass, host, settings) <= now);
         let heap = able
+            .into_iter()
             .map(|(host, i)| {
                 let same = same.get(&i).copied().unwrap_or(0);
                 Reverse(Score::of(host, i, same, &app.name))
             })
             .collect();
-        Self { heap, full: None, slot: 0 }
+        let waits = waits.into_iter().map(|(host, _)| quarantine(pass, host, settings)).min();
+        if let Some(until) = waits {
+            pass.wake(until);
+        }
+        Self { heap, full: waits.map(|_| Full::Quarantine), slot: 0 }
     }
 }
 
@@ -153,8 +169,15 @@ fn start_one(
                 let phase = Phase::Starting { running: None };
                 let asked = pass.now.monotonic;
                 let (incarnation, revision) = (next_incarnation(app, slot), version.revision);
-                let record =
-                    InstanceLedger { slot, incarnation, revision, assignment, asked, phase };
+                let record = InstanceLedger {
+                    slot,
+                    incarnation,
+                    revision,
+                    assignment,
+                    asked,
+                    phase,
+                    failing: None,
+                };
                 let state = &mut pass.hosts[host as usize];
                 state.used.add(&version.app.resources);
                 add(app, host, record);

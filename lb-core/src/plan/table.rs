@@ -14,7 +14,8 @@ use crate::ledger::{NetworkLedger, TableLedger};
 use crate::model::{BackendName, Protocol};
 use crate::routing::{Listener, Route, RoutingTable, TableHash};
 
-/// Most tables remembered of a host while none of them is known to be in force.
+/// Most tables remembered of a host. Beyond them those go that were never handed to its balancer or are known
+/// to have given way; the few that may still come in force are always kept.
 const MAX_TABLES: usize = 32;
 
 /// Asks for each host's table where it is not in force. Gives what was derived.
@@ -175,8 +176,8 @@ fn remember(pass: &mut Pass<'_>, host: u32, hash: TableHash) {
         state.edit().clearing = false;
     }
     if state.ledger.tables.last().is_some_and(|t| t.hash == hash) {
-        // Once it is in force, nothing before it can be.
-        if is_in_force(state, hash) && state.ledger.tables.len() > 1 {
+        // Once it is in force and nothing is on its way, nothing before it can be.
+        if state.ledger.tables.len() > 1 && is_in_force(state, hash) && is_quiet(state) {
             let keep = state.ledger.tables.len() - 1;
             state.edit().tables.drain(..keep);
         }
@@ -185,15 +186,35 @@ fn remember(pass: &mut Pass<'_>, host: u32, hash: TableHash) {
     let tables = &mut state.edit().tables;
     // Wanted before: who still has the table before that one was not told what was decided since.
     if let Some(before) = tables.iter().position(|t| t.hash == hash) {
-        let TableLedger { seq, .. } = tables.remove(before);
-        if let Some(next) = tables.get_mut(before) {
-            next.seq = seq;
-        }
+        forget(tables, before);
     }
     tables.push(TableLedger { hash, seq });
-    if tables.len() > MAX_TABLES {
-        tables.remove(0);
+    if state.ledger.tables.len() > MAX_TABLES
+        && let Some(least) = least_needed(state)
+    {
+        forget(&mut state.edit().tables, least);
     }
+}
+
+/// Who has the table before it obeys no more than before: the one after it answers for its decisions too.
+fn forget(tables: &mut Vec<TableLedger>, at: usize) {
+    let TableLedger { seq, .. } = tables.remove(at);
+    if let Some(next) = tables.get_mut(at) {
+        next.seq = seq;
+    }
+}
+
+/// Whether nothing was handed to the balancer that what was seen of it may not show.
+fn is_quiet(host: &HostState<'_>) -> bool {
+    host.view.is_some_and(|view| view.fresh && view.on_their_way.is_empty())
+}
+
+/// The oldest table that is neither wanted, nor in force, nor on its way.
+fn least_needed(host: &HostState<'_>) -> Option<usize> {
+    let on_their_way = host.view.map_or(&[][..], |view| &view.on_their_way);
+    let needed = |hash| is_in_force(host, hash) || on_their_way.contains(&hash);
+    let (_wanted, others) = host.ledger.tables.split_last()?;
+    others.iter().position(|table| !needed(table.hash))
 }
 
 fn is_in_force(host: &HostState<'_>, hash: TableHash) -> bool {
@@ -204,16 +225,32 @@ fn is_in_force(host: &HostState<'_>, hash: TableHash) -> bool {
 fn apply(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>], hash: TableHash) {
     let state = &pass.hosts[host as usize];
     let failed = state.ledger.retries.iter().any(|r| r.table == Some(hash));
+    // Another one failed, and its call may be going on: only a later one that succeeds ends that.
+    let unsure = state.ledger.retries.iter().any(|r| r.key == ActionKey::Table);
     let inherited = state.balancer().is_some_and(|b| b.inherited);
-    let served = is_in_force(state, hash) && !failed && !inherited;
+    let served = is_in_force(state, hash) && !unsure && !inherited;
     if served || !state.reachable() || state.hold {
         return;
     }
     if failed && pass.must_wait(host, &ActionKey::Table) {
-        return;
+        return refused(pass, host);
     }
     let table = materialise(pass, host, apps);
     pass.hosts[host as usize].table = Some(Action::Apply(Arc::new(table)));
+}
+
+/// What the balancer refused stands in the way until it is tried again, of no app alone.
+fn refused(pass: &mut Pass<'_>, host: u32) {
+    let state = &pass.hosts[host as usize];
+    let Some(retry) = state.ledger.retries.iter().find(|r| r.key == ActionKey::Table) else {
+        return;
+    };
+    if state.balancer().is_some_and(|b| !b.set_aside.is_empty()) {
+        return; // Said of each part.
+    }
+    let text = format!("the balancer does not take its table, and is asked again: {}", retry.error);
+    let id = state.id.clone();
+    pass.say(None, Some(&id), What::Failed, text);
 }
 
 fn materialise(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>]) -> RoutingTable {

@@ -132,6 +132,9 @@ pub struct HostView {
     pub fresh: bool,
     /// Whether the host answers. An unreachable host gets no actions and keeps its instances.
     pub reachable: bool,
+    /// Tables handed to its balancer that may still come in force whatever `seen` shows: of the call in flight,
+    /// of the last one that ended after `seen` began, and of those that failed since the last that did not.
+    pub on_their_way: Vec<TableHash>,
     /// Results of actions since the last pass, each handed over once.
     pub outcomes: Vec<Outcome>,
 }
@@ -143,7 +146,7 @@ pub struct Observation {
     pub began: Duration,
     /// Instances of this cluster, in order of id.
     pub instances: Vec<ObservedInstance>,
-    /// Networks are made once; whether ours was there.
+    /// What its balancer serves; `None`: it does not answer.
     pub balancer: Option<ObservedBalancer>,
 }
 

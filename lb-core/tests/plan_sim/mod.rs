@@ -56,6 +56,8 @@ pub struct SimHost {
     pub table: Option<Arc<RoutingTable>>,
     pub open: BTreeMap<ServerName, u64>,
     pub seen: Option<Arc<Observation>>,
+    /// What a slow balancer is applying.
+    pub under_way: Option<Arc<RoutingTable>>,
     pub outcomes: Vec<Outcome>,
     pub applies: u32,
     /// Ports somebody else listens on.
@@ -73,6 +75,8 @@ pub enum Manner {
     Silent,
     /// It says that it applies tables, and does not.
     Deceitful,
+    /// It applies a table until it is told to [`land`](Sim::land) it, and takes no other meanwhile.
+    Slow,
 }
 
 #[derive(Debug, Clone)]
@@ -119,6 +123,7 @@ impl Sim {
             table: None,
             open: BTreeMap::new(),
             seen: None,
+            under_way: None,
             outcomes: Vec::new(),
             applies: 0,
             taken: BTreeSet::new(),
@@ -220,6 +225,7 @@ impl Sim {
                 seen: h.seen.clone(),
                 fresh,
                 reachable: h.reachable,
+                on_their_way: h.under_way.iter().map(|t| t.hash()).collect(),
                 outcomes: std::mem::take(&mut h.outcomes),
             };
             (id.clone(), view)
@@ -316,6 +322,10 @@ impl Sim {
         let others = if self.strict { self.addresses_of_others(id) } else { BTreeSet::new() };
         let host = self.hosts.get_mut(id).unwrap();
         assert!(host.registered && host.reachable, "an action on {id}, which is out of reach");
+        if let (Manner::Slow, Action::Apply(table)) = (host.balancer, action) {
+            host.under_way.get_or_insert_with(|| table.clone());
+            return;
+        }
         host.acted = now;
         let result = match fault {
             Some(Failing::Undone(kind)) => Err(kind),
@@ -329,6 +339,19 @@ impl Sim {
         if result.is_err() {
             self.failed = Some(now);
         }
+        host.outcomes.push(Outcome { at: now, action: action.key(), result });
+        self.note_served();
+    }
+
+    /// A slow balancer ends what it is applying.
+    pub fn land(&mut self, n: u8) {
+        let (now, pushed) = (self.now, self.pushed);
+        let host = self.host(n);
+        let Some(table) = host.under_way.take() else { return };
+        let action = Action::Apply(table);
+        let result = host.act(&action, pushed, &BTreeSet::new(), now);
+        let result = result.map_err(|kind| Error::new(kind, "act", "host", "as injected"));
+        host.acted = now;
         host.outcomes.push(Outcome { at: now, action: action.key(), result });
         self.note_served();
     }

@@ -166,6 +166,7 @@ impl Given {
                 seen: Some(Arc::new(seen)),
                 fresh: true,
                 reachable: true,
+                on_their_way: Vec::new(),
                 outcomes: Vec::new(),
             };
             (id(host), view)
