@@ -34,6 +34,17 @@ fn begin() -> Result<(), Box<dyn Error + Send + Sync>> {
     tokio::runtime::Runtime::new()?.block_on(run(&arguments))
 }
 
+/// Longest wait for the platform.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn tell_where(app: &App) {
+    for (name, port) in &app.ports {
+        if let Some(outside) = port.outside {
+            println!("port {name}: http://127.0.0.1:{outside}{}; Ctrl-C ends it", port.path);
+        }
+    }
+}
+
 async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> {
     let text = std::fs::read_to_string(&arguments.file)
         .map_err(|e| format!("{}: {e}", arguments.file.display()))?;
@@ -48,23 +59,24 @@ async fn run(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>> 
         .start()
         .await?;
     let mut events = platform.events();
-    platform.deploy(&app).await?;
-    for (name, port) in &app.ports {
-        if let Some(outside) = port.outside {
-            println!("port {name}: http://127.0.0.1:{outside}{}; Ctrl-C ends it", port.path);
-        }
-    }
+    let change = platform.deploy(&app).await?;
+    let mut waits = true;
+    let mut served = std::pin::pin!(change.served(PATIENCE));
     loop {
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => break,
+            served = &mut served, if waits => {
+                waits = false;
+                match served {
+                    Ok(_) => tell_where(&app),
+                    Err(error) => println!("{error}"),
+                }
+            }
             Some(event) = events.next() => println!("{} {}", event.at, event.what),
         }
     }
-    platform.remove(&app.name).await?;
-    platform
-        .wait_for(|status| !status.apps.contains_key(&app.name), Duration::from_secs(60))
-        .await?;
+    platform.remove(&app.name).await?.gone(PATIENCE).await?;
     platform.shutdown().await;
     Ok(host.handle().balancer.shutdown().await?)
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use functions::Functions;
-use lb_core::{App, AppStatus, HostFacts, HostHandle, Orchestrator, Probed, Status};
+use lb_core::{App, HostFacts, HostHandle, Orchestrator, Probed};
 use lb_local::{LocalBalancer, real_address};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -56,16 +56,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         "name = \"hello\"\nimage = \"hello\"\nreplicas = 3\n\
          [ports.web]\ncontainer = 8080\noutside = {port}\nhosts = [\"hello.test\"]\nbalance = \"round_robin\""
     ))?;
-    platform.deploy(&app).await?;
-    let settled = |status: &Status| status.apps.get(&app.name).is_some_and(AppStatus::is_settled);
-    platform.wait_for(settled, PATIENCE).await?;
+    platform.deploy(&app).await?.served(PATIENCE).await?;
     for _ in 0..6 {
         let answer = tokio::task::spawn_blocking(move || ask(port)).await??;
         println!("{}", answer.lines().last().unwrap_or_default());
     }
 
-    platform.remove(&app.name).await?;
-    platform.wait_for(|status| !status.apps.contains_key(&app.name), PATIENCE).await?;
+    platform.remove(&app.name).await?.gone(PATIENCE).await?;
     platform.shutdown().await;
     Ok(())
 }

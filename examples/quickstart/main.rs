@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use lb_core::{
     App, AppName, AppSpec, AppStatus, InstanceId, LoopSettings, Membership, Orchestrator, Replicas,
-    Scaling,
+    Scaling, Status,
 };
 use lb_examples::{DEMO_HOST, Stage, StageOptions};
 use lb_load::{Load, Mode, Plan};
@@ -102,8 +102,7 @@ struct Done {
 impl Show {
     async fn play(&mut self, stay: bool) -> Result<Option<serde_json::Value>, Failure> {
         let start = Instant::now();
-        self.platform.deploy(&self.app("1")?).await?;
-        self.until("2 instances", |app| app.ready >= 2).await?;
+        self.serve("1").await?;
         self.first_answer().await?;
         self.screen.say(&format!(
             "first request answered {:.1} s after deploy",
@@ -129,10 +128,8 @@ impl Show {
         self.until("4 instances", |app| app.ready >= 4).await?;
 
         self.screen.say("roll out version 2");
-        let before = self.status()?.revision;
-        self.platform.deploy(&self.app("2")?).await?;
-        self.until("version 2 everywhere", |app| app.revision != before && app.is_settled())
-            .await?;
+        self.serve("2").await?;
+        self.until("version 1 is gone", AppStatus::is_settled).await?;
         self.done.rollouts += 1;
 
         let killed = self.kill_one().await?;
@@ -157,6 +154,24 @@ impl Show {
             "killed": self.done.killed,
             "reloads": self.stage.handle.balancer.describe().await?.reloads,
         })))
+    }
+
+    /// Deploys a version, and waits until clients are answered by it.
+    async fn serve(&mut self, version: &str) -> Result<(), Failure> {
+        self.screen.say(&format!("... until version {version} serves"));
+        let change = self.platform.deploy(&self.app(version)?).await?;
+        // The platform goes on trying where a port is taken; who runs this is told at once.
+        let aside = |status: &Status| status.hosts.values().any(|host| !host.set_aside.is_empty());
+        tokio::select! {
+            biased;
+            served = change.served(STEP) => drop(served?),
+            Ok(status) = self.platform.wait_for(aside, STEP) => {
+                let parts = status.hosts.values().find_map(|host| host.set_aside.iter().next());
+                let text = parts.map(|(part, why)| format!("{}: {why}", String::from(part.clone())));
+                return Err(text.unwrap_or_default().into());
+            }
+        }
+        Ok(())
     }
 
     fn app(&self, version: &str) -> Result<App, Failure> {
@@ -227,11 +242,6 @@ impl Show {
             if Instant::now() > deadline {
                 return Err("no request was answered".into());
             }
-            let hosts = self.platform.status().hosts.clone();
-            if let Some((part, why)) = hosts.values().find_map(|host| host.set_aside.iter().next())
-            {
-                return Err(format!("{}: {why}", String::from(part.clone())).into());
-            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         load.stop().await;
@@ -254,9 +264,7 @@ impl Show {
 
     async fn clean_up(&self) -> Result<(), Failure> {
         self.screen.end();
-        self.platform.remove(&self.name).await?;
-        let name = self.name.clone();
-        self.platform.wait_for(|status| !status.apps.contains_key(&name), STEP).await?;
+        self.platform.remove(&self.name).await?.gone(STEP).await?;
         self.platform.shutdown().await;
         self.stage.handle.balancer.shutdown().await?;
         self.stage.strike();

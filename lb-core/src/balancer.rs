@@ -4,6 +4,7 @@
 //! The contract's own types are at the crate's root. Nothing here knows a balancer, a template or a wire.
 
 mod aside;
+mod ask;
 mod container;
 mod directory;
 mod failure;
@@ -23,6 +24,7 @@ use crate::model::{BackendName, FileName, ServerName};
 use crate::routing::{RoutingTable, TableHash};
 
 pub use self::aside::{Aside, Refused, named_by, quoted, reasons, reduced};
+pub use self::ask::{Ask, ListenerProbe, ProbeAnswer, ask};
 pub use self::container::BalancerContainer;
 pub use self::directory::{ConfigDirectory, Snapshot};
 pub use self::failure::{Failure, shortened};
@@ -67,6 +69,14 @@ pub trait LoadBalancer: Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unavailable` or `Timeout` when the balancer does not answer.
     async fn traffic(&self) -> Result<Traffic>;
+
+    /// Asks a listener of this host what a client would, from beside the balancer. It does not wait for other calls.
+    ///
+    /// # Errors
+    /// `Unavailable` or `Timeout` when no client gets an answer.
+    async fn probe(&self, listener: &ListenerProbe) -> Result<ProbeAnswer> {
+        ask(listener).await
+    }
 
     /// The generated files in force by name, for people to look at; without private keys and secrets.
     ///

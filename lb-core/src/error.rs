@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Timeout,
     /// Stored state does not parse, fails its checksum, or is of a newer schema.
     Corrupt,
+    /// It was tried, did not come about, and what was before stands again.
+    RolledBack,
     /// An answer nobody expected. A bug here or there; the message holds the answer.
     Unexpected,
 }

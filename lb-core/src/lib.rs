@@ -39,6 +39,7 @@ mod config;
 pub mod conformance;
 pub mod engine;
 mod error;
+mod get;
 mod host;
 mod keyed;
 mod ledger;
@@ -61,16 +62,16 @@ mod time;
 mod watched;
 
 pub use balancer::{
-    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, Membership, ServerTraffic,
-    SetAside, Traffic,
+    Applied, Ask, BackendTraffic, BalancerInfo, Change, ListenerProbe, LoadBalancer, Membership,
+    ProbeAnswer, ServerTraffic, SetAside, Traffic,
 };
 pub use config::{ConfigRenderer, Fragment, RenderedConfig};
 pub use error::{Error, ErrorKind, Result};
 pub use host::{HostConnector, HostHandle};
 pub use keyed::Keyed;
 pub use ledger::{
-    AppLedger, Closing, HostLedger, InstanceLedger, Ledger, Lost, NetworkLedger, Phase,
-    ResolvedImage, Resolving, Resting, Retry, Said, SlotLedger, TableLedger, Version,
+    AppLedger, Closing, Ending, HostLedger, InstanceLedger, LastEnd, Ledger, Lost, NetworkLedger,
+    Phase, ResolvedImage, Resolving, Resting, Retry, Said, SlotLedger, TableLedger, Version,
 };
 pub use memory::{
     Behaviour, EVENTS_KEPT, Faults, MemoryAppStore, MemoryBalancer, MemoryConnector,
@@ -79,8 +80,8 @@ pub use memory::{
 };
 pub use model::*;
 pub use orchestrator::{
-    AppStatus, Builder, Deadlines, Event, Happened, HostStatus, InstanceStatus, ListenerStatus,
-    LoopSettings, Orchestrator, RoutingStatus, Status,
+    AppStatus, Builder, Deadlines, Deployment, Event, Happened, HostStatus, InstanceStatus,
+    ListenerStatus, LoopSettings, Orchestrator, Removal, RoutingStatus, Served, Status,
 };
 pub use plan::{
     Action, ActionKey, AppView, ClusterSpec, Done, HostView, InstanceState, Observation,

@@ -12,6 +12,7 @@
 
 mod act;
 mod builder;
+mod deployment;
 mod events;
 mod fetch;
 mod inbox;
@@ -24,6 +25,7 @@ mod planner;
 mod policy;
 mod reign;
 mod sampler;
+mod stage;
 mod status;
 mod tell;
 mod ticker;
@@ -43,6 +45,7 @@ use tokio_util::task::TaskTracker;
 
 use self::builder::Parts;
 pub use self::builder::{Builder, Deadlines, LoopSettings};
+pub use self::deployment::{Deployment, Removal, Served};
 use self::events::Events;
 pub use self::events::{Event, Happened};
 use self::link::{bounded, bounded_store};
@@ -86,9 +89,8 @@ const REQUESTS: usize = 16;
 ///     container = 8080
 ///     outside = 80
 /// "#)?;
-/// platform.deploy(&shop).await?;
-/// let ready = |status: &lb_core::Status| status.apps.get(&shop.name).is_some_and(|a| a.ready == 2);
-/// platform.wait_for(ready, Duration::from_secs(30)).await?;
+/// let change = platform.deploy(&shop).await?;
+/// change.served(Duration::from_secs(30)).await?; // clients of port 80 are answered, or why they are not
 /// platform.shutdown().await;
 /// # Ok(())
 /// # }
@@ -166,26 +168,28 @@ impl Orchestrator {
         &self.inner.shared
     }
 
-    /// Adds or replaces an app. Returns once it is stored; [`wait_for`](Self::wait_for) sees it served. Also
-    /// an app that is deployed just so is deployed again: what its image's tag means is looked up, and a
-    /// version that failed is tried again.
+    /// Adds or replaces an app. Returns once it is stored; [`Deployment::served`] waits until its clients are
+    /// served by it. Also an app that is deployed just so is deployed again: what its image's tag means is looked
+    /// up, and a version that failed is tried again.
     ///
     /// # Errors
     /// `Conflict` naming the owner of a claimed port or route; `Unavailable` if the store fails.
-    pub async fn deploy(&self, app: &App) -> Result<()> {
+    pub async fn deploy(&self, app: &App) -> Result<Deployment> {
         let shared = self.shared();
         shared.deploys.lock().unwrap_or_else(PoisonError::into_inner).insert(app.name.clone());
         let put = shared.parts.apps.put(app, AppChange::Deploy);
-        self.change("deploy", &app.name, put).await.map(drop)
+        let generation = self.change("deploy", &app.name, put).await?;
+        Ok(Deployment::new(self.clone(), app.name.clone(), generation))
     }
 
-    /// Removes an app and, in time, everything made for it. Absent is success.
+    /// Removes an app and, in time, everything made for it; [`Removal::gone`] waits for that. Absent is success.
     ///
     /// # Errors
     /// `Unavailable` if the store fails.
-    pub async fn remove(&self, name: &AppName) -> Result<()> {
+    pub async fn remove(&self, name: &AppName) -> Result<Removal> {
         let remove = self.shared().parts.apps.remove(name);
-        self.change("remove", name, remove).await
+        self.change("remove", name, remove).await?;
+        Ok(Removal::new(self.clone(), name.clone()))
     }
 
     /// Sets an app's count by hand: stores it with exactly so many replicas. Its scaling rests until it is
@@ -194,7 +198,7 @@ impl Orchestrator {
     ///
     /// # Errors
     /// `NotFound` for an unknown app; as [`deploy`](Self::deploy).
-    pub async fn scale(&self, name: &AppName, count: u32) -> Result<()> {
+    pub async fn scale(&self, name: &AppName, count: u32) -> Result<Deployment> {
         let store = &self.shared().parts.apps;
         let scale = async {
             let none = || Error::new(ErrorKind::Unavailable, "read", "apps", "the store is silent");
@@ -208,7 +212,8 @@ impl Orchestrator {
             let spec = AppSpec { replicas, ..AppSpec::from(App::clone(&app.app)) };
             store.put(&App::new(spec)?, AppChange::Adjust).await
         };
-        self.change("scale", name, scale).await.map(drop)
+        let generation = self.change("scale", name, scale).await?;
+        Ok(Deployment::new(self.clone(), name.clone(), generation))
     }
 
     /// Changes an app in its turn.
@@ -365,6 +370,7 @@ impl Snapshot {
                 registry: RegistryTrust::Answers,
             },
             ledgers: BTreeMap::new(),
+            host_ledgers: BTreeMap::new(),
             links: Arc::default(),
             errors: BTreeMap::new(),
             doubted: BTreeSet::new(),

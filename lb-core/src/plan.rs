@@ -14,6 +14,7 @@ mod route;
 mod spec;
 mod table;
 mod version;
+mod why;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -170,5 +171,6 @@ fn decide(pass: &mut pass::Pass<'_>, app: &mut pass::AppState<'_>, index: u32) {
     drain::progress(pass, app);
     drain::stop_duplicates(pass, app);
     route::app(pass, app, index);
+    why::app(pass, app);
     join::keep(pass, app);
 }

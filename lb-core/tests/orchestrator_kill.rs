@@ -34,10 +34,10 @@ const STORY: [Step; 4] = [Step::Deploy, Step::Update, Step::ScaleIn, Step::Remov
 impl Step {
     async fn ask(self, platform: &Orchestrator) {
         let asked = match self {
-            Self::Deploy => platform.deploy(&app("shop", "shop:1", 2)).await,
-            Self::Update => platform.deploy(&app("shop", "shop:2", 2)).await,
-            Self::ScaleIn => platform.scale(&name("shop"), 1).await,
-            Self::Remove => platform.remove(&name("shop")).await,
+            Self::Deploy => platform.deploy(&app("shop", "shop:1", 2)).await.map(drop),
+            Self::Update => platform.deploy(&app("shop", "shop:2", 2)).await.map(drop),
+            Self::ScaleIn => platform.scale(&name("shop"), 1).await.map(drop),
+            Self::Remove => platform.remove(&name("shop")).await.map(drop),
         };
         asked.unwrap();
     }

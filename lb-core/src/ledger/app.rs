@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Shift;
 use crate::model::{App, AppName, Assignment, HostId, ImageDigest, ImageRef, InstanceId, Revision};
+use crate::runtime::Exit;
 use crate::scale::PolicyMemory;
 use crate::store::Generation;
 
@@ -40,6 +41,8 @@ pub struct AppLedger {
     pub instances: Vec<InstanceLedger>,
     /// By slot.
     pub slots: BTreeMap<u32, SlotLedger>,
+    /// The last of its instances that ended by itself or could not be started, since its target changed.
+    pub last_end: Option<Arc<LastEnd>>,
     /// Hosts whose table has its backends.
     pub exposed: BTreeSet<HostId>,
     /// Hosts that stopped leading new connections to its backends, until the open ones end.
@@ -102,6 +105,35 @@ pub struct InstanceLedger {
     pub asked: Duration,
     /// How far it is.
     pub phase: Phase,
+    /// Since when checks fail on it after it has served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<Duration>,
+}
+
+/// How an instance ended that was not asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LastEnd {
+    /// Which.
+    pub id: InstanceId,
+    /// Where.
+    pub host: HostId,
+    /// What ended it.
+    pub how: Ending,
+}
+
+/// What ended an instance that was not asked to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// Its process ended, with the last lines it wrote.
+    Exited(Exit),
+    /// Its container was gone.
+    Vanished,
+    /// The engine did not make or start it, and why.
+    Refused(String),
+    /// It was not ready within this time.
+    NeverReady(Duration),
 }
 
 /// How far an instance is.
@@ -134,7 +166,7 @@ pub enum Phase {
         /// Unreachable balancers are waited for until then, reachable ones longer.
         until: Duration,
     },
-    /// Its container ended; what is left of it is removed.
+    /// Its container ended, or was given up before it served; what is left of it is removed.
     Dead,
     /// Its host's lease ended.
     Lost,
@@ -162,6 +194,22 @@ pub struct SlotLedger {
     pub until: Duration,
     /// Since when the slot's containers run without having been ready, over all of them.
     pub unready: Option<Duration>,
+    /// The exit code of the last of them that ended by itself.
+    pub code: Option<i64>,
+    /// Whether that was for want of memory.
+    pub out_of_memory: bool,
+}
+
+impl Ending {
+    /// What became of it, to stand behind its name.
+    pub(crate) fn in_words(&self) -> String {
+        match self {
+            Self::Exited(exit) => exit.in_words(),
+            Self::Vanished => "is gone, and nobody here removed it".to_owned(),
+            Self::Refused(error) => format!("cannot be started: {error}"),
+            Self::NeverReady(given) => format!("was not ready within {given:?}"),
+        }
+    }
 }
 
 impl InstanceLedger {
@@ -199,6 +247,7 @@ impl AppLedger {
         }
         for instance in &mut self.instances {
             instance.asked = shift.now;
+            instance.failing = instance.failing.map(|_| shift.now);
             match &mut instance.phase {
                 Phase::Starting { running } => *running = running.map(|_| shift.now),
                 Phase::Serving { since } => *since = shift.now,

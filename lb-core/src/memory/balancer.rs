@@ -9,12 +9,13 @@ use async_trait::async_trait;
 
 use super::{Faults, Op, lock};
 use crate::balancer::{
-    Applied, BackendTraffic, BalancerInfo, Change, LoadBalancer, Membership, SetAside, Traffic,
+    Applied, Ask, BackendTraffic, BalancerInfo, Change, ListenerProbe, LoadBalancer, Membership,
+    ProbeAnswer, SetAside, Traffic,
 };
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::keyed::Keyed;
 use crate::model::{BackendName, FileName, ServerName};
-use crate::routing::{RoutingTable, ServerState, TableHash};
+use crate::routing::{Listener, RoutingTable, ServerState, TableHash};
 
 /// Tables remembered for [`MemoryBalancer::tables`].
 pub const TABLES_KEPT: usize = 1024;
@@ -194,6 +195,30 @@ impl State {
         (self.table, self.hash) = (Some(table), Some(hash));
     }
 
+    /// What a client that asks a route's own host and path is answered.
+    fn answer(&self, probe: &ListenerProbe) -> Result<ProbeAnswer> {
+        let listener = self.table.as_ref().and_then(|t| t.listeners.get(&probe.port));
+        let listener = listener.filter(|_| !self.taken_ports.contains(&probe.port));
+        let refused = || {
+            let subject = format!("listener {}:{}", probe.address, probe.port);
+            Error::new(ErrorKind::Unavailable, "ask", subject, "connect: connection refused")
+        };
+        match (listener.ok_or_else(refused)?, &probe.ask) {
+            (_, Ask::Connection) => Ok(ProbeAnswer::Connected),
+            (Listener::Tcp { .. }, Ask::Get { .. }) => Err(refused()),
+            (Listener::Http { routes, .. }, Ask::Get { host, path }) => {
+                let route = routes.iter().find(|r| r.host == *host && r.path == *path);
+                Ok(ProbeAnswer::Status(route.map_or(404, |r| self.status_of(&r.backend))))
+            }
+        }
+    }
+
+    fn status_of(&self, backend: &BackendName) -> u16 {
+        let backend = self.table.as_ref().and_then(|t| t.backends.get(backend));
+        let mut servers = backend.into_iter().flat_map(|b| b.servers.values());
+        if servers.any(|s| s.state == ServerState::Active) { 200 } else { 503 }
+    }
+
     fn listing(&self) -> String {
         let mut text = String::new();
         let Some(table) = &self.table else { return text };
@@ -248,6 +273,11 @@ impl LoadBalancer for MemoryBalancer {
             Ok(Traffic { table, backends: state.traffic.clone(), old_workers: 0 })
         };
         self.shared.faults.call(Op::Traffic, "balancer", traffic).await
+    }
+
+    async fn probe(&self, listener: &ListenerProbe) -> Result<ProbeAnswer> {
+        let answer = || lock(&self.shared.state).answer(listener);
+        self.shared.faults.call(Op::Probe, "listener", answer).await
     }
 
     async fn files(&self) -> Result<BTreeMap<FileName, String>> {

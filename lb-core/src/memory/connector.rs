@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 use super::lock;
-use crate::balancer::{Applied, BalancerInfo, LoadBalancer, Traffic};
+use crate::balancer::{Applied, BalancerInfo, ListenerProbe, LoadBalancer, ProbeAnswer, Traffic};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{HostConnector, HostHandle};
 use crate::model::{
@@ -233,6 +233,10 @@ impl LoadBalancer for Link {
 
     async fn traffic(&self) -> Result<Traffic> {
         self.balancer()?.traffic().await
+    }
+
+    async fn probe(&self, listener: &ListenerProbe) -> Result<ProbeAnswer> {
+        self.balancer()?.probe(listener).await
     }
 
     async fn files(&self) -> Result<BTreeMap<FileName, String>> {

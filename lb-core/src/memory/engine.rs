@@ -78,6 +78,8 @@ pub(super) struct Entry {
     readiness: Readiness,
     /// Set by a test: overrides `readiness`.
     pinned: Option<Readiness>,
+    /// What it wrote.
+    written: String,
     work: Work,
 }
 
@@ -213,6 +215,7 @@ impl Engine {
             state: ContainerState::Created,
             readiness: Readiness::NotReady("not started".into()),
             pinned: None,
+            written: String::new(),
             work: Work::default(),
         };
         self.containers.insert(spec.name.clone(), entry);
@@ -321,6 +324,7 @@ impl Engine {
         let running = |e: &&mut Entry| e.state == ContainerState::Running;
         let Some(entry) = self.containers.get_mut(name).filter(running) else { return false };
         entry.state = ContainerState::Exited(Exit { output: String::new(), ..exit.clone() });
+        entry.written.push_str(&exit.output);
         entry.readiness = Readiness::NotReady("exited".into());
         let again = entry.spec.restart == Restart::Always;
         self.news.push(News { to: Some(entry.owner), event: RuntimeEvent::Exited(name.clone()) });
@@ -369,8 +373,16 @@ impl Engine {
         running.map(|(name, e)| (name, e.work))
     }
 
-    pub(super) fn has(&self, owner: Owner, name: &ContainerName) -> bool {
-        self.containers.get(name).is_some_and(|entry| entry.owner == owner)
+    /// The last `tail` lines a container wrote; `None`: it is not there.
+    pub(super) fn written(
+        &self,
+        owner: Owner,
+        name: &ContainerName,
+        tail: usize,
+    ) -> Option<String> {
+        let entry = self.containers.get(name).filter(|entry| entry.owner == owner)?;
+        let lines: Vec<&str> = entry.written.lines().collect();
+        Some(lines[lines.len().saturating_sub(tail)..].join("\n"))
     }
 
     pub(super) fn work_of(&mut self, name: &ContainerName) -> Option<&mut Work> {

@@ -29,6 +29,7 @@ pub enum Op {
     Logs,
     Apply,
     Traffic,
+    Probe,
     Files,
     Shutdown,
     Put,

@@ -390,10 +390,10 @@ impl ContainerRuntime for MemoryRuntime {
         .boxed()
     }
 
-    async fn logs(&self, name: &ContainerName, _tail: usize) -> Result<String> {
+    async fn logs(&self, name: &ContainerName, tail: usize) -> Result<String> {
         let logs = || {
-            let there = lock(&self.shared.engine).has(self.owner, name);
-            there.then(String::new).ok_or_else(|| absent("read logs of", name))
+            let written = lock(&self.shared.engine).written(self.owner, name, tail);
+            written.ok_or_else(|| absent("read logs of", name))
         };
         self.shared.faults.call(Op::Logs, &container_key(name), logs).await
     }

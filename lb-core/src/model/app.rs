@@ -276,7 +276,7 @@ pub enum Day {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollout {
-    /// Instances above the wanted count meanwhile. Default 1.
+    /// Instances above the wanted count meanwhile. Default 1. With 0 a new one starts once an old one has ended.
     pub max_surge: Count,
     /// Instances below the wanted count meanwhile. Default 0.
     pub max_unavailable: Count,

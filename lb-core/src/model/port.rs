@@ -96,6 +96,16 @@ pub struct Health {
     pub rise: NonZeroU32,
     /// Bad answers in a row to lose readiness. Default 3.
     pub fall: NonZeroU32,
+    /// How long an instance that has served may fail its checks before it is replaced, at most 24 h. Default 30 s.
+    #[serde(with = "friendly::required", skip_serializing_if = "is_default_replace_after")]
+    pub replace_after: Duration,
+}
+
+/// [`Health::replace_after`] where nothing is said. It is left out of what revisions are made from then.
+const REPLACE_AFTER: Duration = Duration::from_secs(30);
+
+fn is_default_replace_after(after: &Duration) -> bool {
+    *after == REPLACE_AFTER
 }
 
 /// What a health check asks.
@@ -117,6 +127,7 @@ impl Default for Health {
             timeout: Duration::from_secs(2),
             rise: NonZeroU32::MIN,
             fall: NonZeroU32::MIN.saturating_add(2),
+            replace_after: REPLACE_AFTER,
         }
     }
 }
@@ -283,6 +294,7 @@ impl Port {
         let times = [
             ("health.interval", self.health.interval),
             ("health.timeout", self.health.timeout),
+            ("health.replace_after", self.health.replace_after),
             ("limits.queue", self.limits.queue),
             ("limits.slow_start", self.limits.slow_start.unwrap_or(LEAST)),
             ("timeouts.connect", t.connect),

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::FutureExt;
+use futures_util::future::{FutureExt, join_all};
 use futures_util::stream::{BoxStream, StreamExt};
 
 use super::builder::LoopSettings;
@@ -16,7 +16,9 @@ use super::ticker::Ticker;
 use crate::backoff::Backoff;
 use crate::balancer::Traffic;
 use crate::error::{Error, Result};
-use crate::model::{Assignment, ClusterId, ImageRef, InstanceId, LabelKey, ServerName};
+use crate::model::{
+    Assignment, ClusterId, ContainerName, ImageRef, InstanceId, LabelKey, ServerName,
+};
 use crate::plan::{InstanceState, Observation, ObservedBalancer, ObservedInstance};
 use crate::random::Random;
 use crate::runtime::{Container, ContainerState, Role, RuntimeEvent, label};
@@ -29,6 +31,14 @@ const LOOK_REST: u32 = 3;
 const LONGEST_GAP: Duration = Duration::from_millis(500);
 /// How long a balancer is waited for that did not answer the last time: it must not slow every look down.
 const SILENT_PATIENCE: Duration = Duration::from_millis(500);
+/// Most lines kept of what an instance wrote before it ended by itself,
+const LAST_LINES: usize = 50;
+/// and most bytes.
+const LAST_WORDS: usize = 8 * 1024;
+/// A look waits no longer for them,
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+/// and reads no more at once: of many that end together these tell enough.
+const LAST_WORDS_AT_ONCE: usize = 8;
 /// Events already here that one listing answers.
 const EVENTS_AT_ONCE: usize = 4096;
 
@@ -121,7 +131,8 @@ impl Observer {
         };
         let traffic = bounded("traffic", host, patience, handle.balancer.traffic());
         let (containers, traffic, ()) = tokio::join!(list, traffic, self.link.identify(patience));
-        let instances = instances(&self.cluster, containers?, before);
+        let mut instances = instances(&self.cluster, containers?, before);
+        self.last_words(&mut instances, before).await;
         let balancer = match traffic {
             Ok(traffic) => Some(self.balancer(&traffic)),
             Err(error) => {
@@ -131,6 +142,35 @@ impl Observer {
             }
         };
         Ok(Observation { began, instances, balancer })
+    }
+
+    /// What ended by itself is removed soon, and what it wrote last with it.
+    async fn last_words(&self, instances: &mut [ObservedInstance], before: Option<&Observation>) {
+        let before = before.map_or(&[][..], |b| &b.instances);
+        let mut unread = Vec::new();
+        for instance in instances {
+            let InstanceState::Exited(exit) = &mut instance.state else { continue };
+            let known = before.binary_search_by(|b| b.id.cmp(&instance.id)).ok();
+            match known.map(|i| &before[i].state) {
+                Some(InstanceState::Exited(known)) => exit.output.clone_from(&known.output),
+                _ if unread.len() < LAST_WORDS_AT_ONCE => {
+                    let name = instance.id.container_name(&self.cluster);
+                    unread.push(async move { exit.output = self.last_lines(&name).await });
+                }
+                _ => {}
+            }
+        }
+        join_all(unread).await;
+    }
+
+    /// The last lines a container wrote; none where the engine does not give them soon.
+    async fn last_lines(&self, name: &ContainerName) -> String {
+        let Link { host, handle, .. } = &*self.link;
+        let logs = handle.runtime.logs(name, LAST_LINES);
+        let mut text =
+            bounded("read logs", host, LAST_WORDS_WITHIN, logs).await.unwrap_or_default();
+        let start = text.ceil_char_boundary(text.len().saturating_sub(LAST_WORDS));
+        text.split_off(start)
     }
 
     fn balancer(&self, traffic: &Traffic) -> ObservedBalancer {

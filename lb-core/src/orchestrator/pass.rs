@@ -178,6 +178,7 @@ impl Reign {
             let Some(seat) = self.seats.get(id) else { continue };
             let began = view.seen.as_ref().map(|seen| seen.began);
             view.reachable = seat.error.is_none() && began.is_some();
+            view.on_their_way = seat.desk.on_their_way();
             view.fresh = view.reachable
                 && began.is_some_and(|b| seat.desk.shown_by(b) && now.since(b) <= stale);
         }
@@ -249,6 +250,7 @@ impl Reign {
             standing: Standing::Leader(self.term),
             world: self.world.clone(),
             ledgers: self.ledger.apps.clone(),
+            host_ledgers: self.ledger.hosts.clone(),
             links: self.links.clone(),
             errors: errors.collect(),
             doubted: self.members.doubted().clone(),

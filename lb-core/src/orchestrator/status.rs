@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::link::Link;
 use crate::balancer::{BalancerInfo, SetAside};
 use crate::error::Error;
-use crate::ledger::AppLedger;
+use crate::ledger::{AppLedger, HostLedger, LastEnd};
 use crate::model::{
     AppName, BackendName, ClusterId, HostFacts, HostId, InstanceId, PortName, Revision, ServerName,
 };
@@ -20,6 +20,7 @@ use crate::plan::{
 use crate::routing::{Backend, Listener, Route, ServerState, TableHash};
 use crate::runtime::Readiness;
 use crate::scale::LoadSample;
+use crate::store::Generation;
 use crate::store::Standing;
 use crate::time::Now;
 
@@ -63,6 +64,14 @@ pub struct AppStatus {
     pub revision: Option<Revision>,
     /// The revision asked for, if its rollout failed: the one before serves.
     pub failed: Option<Revision>,
+    /// Of which change this is the status; `None` once it is removed.
+    pub generation: Option<Generation>,
+    /// Whether every balancer that has the app was seen to have in force what is wanted now, and nothing of the
+    /// app is set aside. Whether its clients are answered, [`Deployment::served`](crate::Deployment::served) asks.
+    pub in_force: bool,
+    /// The last of its instances that ended by itself or could not be started, since the version asked for
+    /// changed, with the last lines it wrote.
+    pub last_end: Option<LastEnd>,
     /// Its instances, in order of id.
     pub instances: Vec<InstanceStatus>,
     /// The latest load.
@@ -143,10 +152,14 @@ pub enum ListenerStatus {
 }
 
 impl AppStatus {
-    /// Whether all wanted instances of the wanted revision, and no others, are there and ready.
+    /// Whether all wanted instances of the revision to run, and no others, are there and ready, and every
+    /// balancer was seen to have them. After a rollout that went back that is the one before, and `failed` says
+    /// so. It says nothing of a change the status does not know yet, nor whether clients are answered:
+    /// [`Deployment::served`](crate::Deployment::served) waits for that.
     pub fn is_settled(&self) -> bool {
         let current = |i: &InstanceStatus| Some(i.id.revision) == self.revision;
-        self.ready == self.wanted
+        self.in_force
+            && self.ready == self.wanted
             && self.instances.len() == self.wanted as usize
             && self.instances.iter().all(current)
     }
@@ -159,6 +172,7 @@ pub(super) struct Snapshot {
     pub(super) standing: Standing,
     pub(super) world: World,
     pub(super) ledgers: BTreeMap<AppName, Arc<AppLedger>>,
+    pub(super) host_ledgers: BTreeMap<HostId, Arc<HostLedger>>,
     pub(super) links: Arc<BTreeMap<HostId, Arc<Link>>>,
     pub(super) errors: BTreeMap<HostId, Error>,
     pub(super) doubted: BTreeSet<HostId>,
@@ -228,6 +242,9 @@ impl Snapshot {
             wanted: ledger.and_then(|l| l.wanted).unwrap_or(view.app.replicas.min),
             revision: failed.and(good).or(target),
             failed,
+            generation: Some(view.generation),
+            in_force: self.is_in_force(view, ledger.map(Arc::as_ref)),
+            last_end: ledger.and_then(|l| l.last_end.as_deref()).cloned(),
             load: view.load.last().copied(),
             ..AppStatus::default()
         }

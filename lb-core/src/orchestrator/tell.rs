@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::events::Happened;
 use super::inbox::Sight;
-use crate::model::{AppName, HostId};
+use crate::model::{AppName, HostId, InstanceId};
 use crate::plan::{HostView, InstanceState, Observation, ObservedInstance, Reason, What};
 use crate::runtime::Readiness;
 
@@ -24,12 +24,13 @@ impl Told {
     }
 }
 
-/// What a new look at a host shows.
+/// What a new look at a host shows. `is_wanted` tells whether an instance is meant to go on running.
 pub(super) fn changes(
     host: &HostId,
     before: &HostView,
     was_silent: bool,
     sight: &Sight,
+    is_wanted: impl Fn(&InstanceId) -> bool,
 ) -> Vec<Happened> {
     let mut changes = Vec::new();
     match &sight.error {
@@ -48,7 +49,10 @@ pub(super) fn changes(
         let known = |i: &ObservedInstance| before.instances.binary_search_by(|b| b.id.cmp(&i.id));
         changes.extend(seen.instances.iter().filter_map(|instance| {
             let before = known(instance).ok().map(|n| &before.instances[n].state);
-            change(host, before, instance)
+            change(host, before, instance).filter(|change| match change {
+                Happened::Died { id, .. } | Happened::Unready { id, .. } => is_wanted(id),
+                _ => true,
+            })
         }));
     }
     changes

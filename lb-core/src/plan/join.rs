@@ -149,6 +149,7 @@ fn adopt(pass: &mut Pass<'_>, app: &mut AppState<'_>, strangers: &[Seen<'_>]) {
             assignment,
             asked: now,
             phase,
+            failing: None,
         });
     }
     ledger.instances.sort_by_key(Key::of);

@@ -58,7 +58,7 @@ pub(super) struct Pass<'a> {
     pub publish: bool,
     /// Whether every instance that may be there is known, so that new ones can be started.
     pub settled: bool,
-    /// Before this time no address is given out.
+    /// Before this time nothing is given out that balancers of other hosts lead to.
     pub quarantine: Duration,
     /// Hosts whose balancers serve tables nobody remembers, by index.
     pub unknown: Vec<u32>,

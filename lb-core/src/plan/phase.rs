@@ -1,12 +1,15 @@
 //! How far each instance is, from what was seen of it: crashes, losses and returns are noticed here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::hosts::backoff;
-use super::pass::{AppState, Condition, Fact, HostState, Pass};
-use super::{ActionKey, What};
+use super::pass::{AppState, Condition, Fact, HostState, Key, Pass};
+use super::{ActionKey, InstanceState, What, address};
 use crate::error::ErrorKind;
-use crate::ledger::{InstanceLedger, Phase, Resting};
+use crate::ledger::{Ending, InstanceLedger, LastEnd, NetworkLedger, Phase, Resting};
+use crate::model::App;
+use crate::runtime::Exit;
 
 /// Longest wait before a crashing instance is started again.
 const LONGEST_CRASH: Duration = Duration::from_secs(300);
@@ -14,6 +17,8 @@ const LONGEST_CRASH: Duration = Duration::from_secs(300);
 const FORGET_CRASHES: Duration = Duration::from_secs(600);
 /// After so many failures on a host an instance is started elsewhere.
 const MOVE_AFTER: u32 = 3;
+/// Longest an instance is given to become ready, however often it was not.
+const LONGEST_START: Duration = Duration::from_secs(3600);
 
 /// What becomes of an instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +29,8 @@ enum Step {
     Crash,
     /// It ended by itself, and nothing is left of it.
     Vanish,
+    /// It runs, and was not ready in the time it was given.
+    GiveUp(Duration),
     /// What was left of it is gone.
     Remove,
 }
@@ -31,6 +38,7 @@ enum Step {
 /// Moves each instance to the phase that what was seen asks for.
 pub(super) fn advance(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     let now = pass.now.monotonic;
+    watch_checks(pass, app);
     let steps: Vec<(usize, Step)> = app
         .ledger
         .instances
@@ -40,7 +48,7 @@ pub(super) fn advance(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
         .filter_map(|(i, (record, fact))| {
             let host = fact.spot.host.map(|h| &pass.hosts[h as usize]);
             match step(record, fact, host, now) {
-                Step::Keep => None,
+                Step::Keep => stuck(pass, app, i, now).map(|given| (i, Step::GiveUp(given))),
                 step => Some((i, step)),
             }
         })
@@ -90,19 +98,91 @@ fn take(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, step: Step) {
             ledger.instances[i].phase = phase;
         }
         Step::Crash => {
-            crashed(pass, app, i);
+            let exit = exit(app, i);
+            crashed(pass, app, i, exit.map_or(Ending::Vanished, Ending::Exited));
             app.edit().instances[i].phase = Phase::Dead;
         }
         Step::Vanish => {
-            crashed(pass, app, i);
+            crashed(pass, app, i, Ending::Vanished);
             remove(pass, app, i);
+        }
+        // It was in no table, and its slot's next one does not wait for its end.
+        Step::GiveUp(given) => {
+            crashed(pass, app, i, Ending::NeverReady(given));
+            app.edit().instances[i].phase = Phase::Dead;
         }
         Step::Remove => remove(pass, app, i),
     }
 }
 
+/// How the instance's container was seen to have ended.
+fn exit(app: &AppState<'_>, i: usize) -> Option<Exit> {
+    let key = Key::of(&app.ledger.instances[i]);
+    let seen = app.seen.iter().find(|s| s.key == key && Some(s.host) == app.facts[i].spot.host)?;
+    match &seen.instance.state {
+        InstanceState::Exited(exit) => Some(exit.clone()),
+        _ => None,
+    }
+}
+
+/// Notes since when checks fail on instances that served. What they fail for may be that their network was
+/// taken from them: it is made again.
+fn watch_checks(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
+    let now = pass.now.monotonic;
+    for i in 0..app.facts.len() {
+        let (condition, host) = (app.facts[i].condition, app.facts[i].spot.host);
+        let fails = condition == Condition::NotReady;
+        let known = app.ledger.instances[i].failing.is_some();
+        if !fails && !known {
+            continue;
+        }
+        let serves = matches!(app.ledger.instances[i].phase, Phase::Serving { .. });
+        match (fails && serves, known) {
+            (true, false) => {
+                app.edit().instances[i].failing = Some(now);
+                if let Some(host) = host.map(|h| &mut pass.hosts[h as usize])
+                    && host.ledger.network == NetworkLedger::Made
+                {
+                    host.edit().network = NetworkLedger::Asked;
+                }
+            }
+            // Not seen is neither.
+            (false, true) if condition.is_seen() || !serves => {
+                app.edit().instances[i].failing = None;
+            }
+            _ => {}
+        }
+        if let Some(host) = host.filter(|h| fails && serves && pass.hosts[*h as usize].reachable())
+        {
+            address::ensure_network(pass, host);
+        }
+    }
+}
+
+/// How long the instance was given to become ready, if it was not. Each time it was not it is given twice as
+/// long, so that what is slow to start comes up in the end. New versions with one to go back to are judged by
+/// their rollout.
+fn stuck(pass: &Pass<'_>, app: &AppState<'_>, i: usize, now: Duration) -> Option<Duration> {
+    let record = &app.ledger.instances[i];
+    let Phase::Starting { running: Some(since) } = record.phase else { return None };
+    if app.facts[i].condition != Condition::NotReady {
+        return None;
+    }
+    let settings = app.settings()?;
+    let crashes = app.ledger.slots.get(&record.slot).map_or(0, |slot| slot.crashes).min(6);
+    let given = settings.rollout.ready_within + replace_after(settings);
+    let given = given.saturating_mul(1 << crashes).min(LONGEST_START.max(given));
+    let host = app.facts[i].spot.host.map(|h| &pass.hosts[h as usize])?;
+    (now.saturating_sub(since) >= given && host.fresh()).then_some(given)
+}
+
+/// How long checks may fail before an instance is replaced: the longest that a port of it asks for.
+pub(super) fn replace_after(settings: &App) -> Duration {
+    settings.ports.values().map(|port| port.health.replace_after).max().unwrap_or_default()
+}
+
 /// Counts the crash, and makes the slot wait when it was not the first in a row.
-fn crashed(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
+fn crashed(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, how: Ending) {
     let now = pass.now.monotonic;
     let id = app.id(i);
     let ledger = app.edit();
@@ -115,18 +195,19 @@ fn crashed(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
         _ => {}
     }
     slot.crashes = slot.crashes.saturating_add(1);
+    (slot.code, slot.out_of_memory) = match &how {
+        Ending::Exited(exit) => (Some(exit.code), exit.out_of_memory),
+        _ => (None, false),
+    };
     let wait = match slot.crashes {
         0 | 1 => Duration::ZERO,
         again => backoff(again - 1, LONGEST_CRASH, &id.to_string()),
     };
     slot.until = now + wait;
-    let crashes = slot.crashes;
     let host = ledger.instances[i].assignment.host.clone();
-    pass.say(Some(&id.app), Some(&host), What::Replace, format!("{id} ended by itself"));
-    if crashes > 1 {
-        let text = format!("slot {} ended {crashes} times in a row: waits {wait:.1?}", id.slot);
-        pass.say(Some(&id.app), Some(&host), What::CrashLoop, text);
-    }
+    let text = format!("{id} {}", how.in_words());
+    ledger.last_end = Some(Arc::new(LastEnd { id: id.clone(), host: host.clone(), how }));
+    pass.say(Some(&id.app), Some(&host), What::Replace, text);
 }
 
 /// Forgets the instance and lets its address and ports rest.
@@ -160,12 +241,10 @@ fn take_refusals(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
         let host = &pass.hosts[outcome.host as usize];
         let tried = host.ledger.retries.iter().find(|r| r.key == *outcome.key);
         let tried = tried.map_or(0, |r| r.failures);
-        let text = format!("{id}: {error}");
-        let host = host.id.clone();
-        pass.say(Some(&app.name.clone()), Some(&host), What::Failed, text);
         let starting = app.ledger.instances[i].phase == Phase::Starting { running: None };
         if starting && (error.kind() == ErrorKind::Conflict || tried >= MOVE_AFTER) {
-            take(pass, app, i, Step::Vanish);
+            crashed(pass, app, i, Ending::Refused(error.to_string()));
+            remove(pass, app, i);
         }
     }
 }

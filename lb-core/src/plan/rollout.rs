@@ -12,10 +12,13 @@ use std::time::Duration;
 use super::What;
 use super::drain::balancers;
 use super::pass::{AppState, Condition, Pass};
+use super::phase::replace_after;
 use super::replicas::Rolling;
 use super::version::forgive;
-use crate::ledger::{InstanceLedger, Phase, Version};
+use super::why::MOST_SAID;
+use crate::ledger::{InstanceLedger, Phase, SlotLedger, Version};
 use crate::model::{Rollout, ServerName};
+use crate::time::Now;
 
 /// A new instance that was not even seen running after this, beside its `ready_within`, fails its
 /// rollout: the time an image may take to come.
@@ -47,6 +50,9 @@ pub(super) struct Groups {
     slots: usize,
     /// Slots of crashed instances that wait.
     waiting: u32,
+    /// Those whose checks have failed for too long, the longest first: each is replaced, and goes once enough
+    /// others are ready.
+    hung: Vec<usize>,
 }
 
 impl Groups {
@@ -71,14 +77,81 @@ pub(super) fn moves(
     }
     let Some(version) = app.effective.clone() else { return Moves::default() };
     groups.waiting = waiting(pass, app, groups.slots);
-    if groups.old.is_empty() {
+    let mut moves = if groups.old.is_empty() {
         conclude(pass, app, &version, wanted, groups.new_ready);
-        return scale(pass, app, &groups, version, wanted);
+        scale(pass, app, &groups, version, wanted)
+    } else {
+        if app.ledger.good.is_none() && groups.new_ready > 0 {
+            app.edit().good = Some(Version::clone(&version));
+        }
+        roll(pass, app, &groups, &version, wanted)
+    };
+    if !groups.hung.is_empty() {
+        replace_hung(pass, app, &groups, wanted, &mut moves);
     }
-    if app.ledger.good.is_none() && groups.new_ready > 0 {
-        app.edit().good = Some(Version::clone(&version));
+    let Margin { surge, .. } = Margin::of(app, wanted);
+    if surge == 0 {
+        // What must not run beside another one waits for its end, not only for its turn to drain.
+        let live = (groups.new.len() + groups.old.len() + groups.hung.len()) as u32;
+        let running = live + leaving(app) + groups.waiting;
+        shorten(&mut moves.start, wanted.saturating_sub(running));
     }
-    roll(pass, app, &groups, &version, wanted)
+    moves
+}
+
+/// Instances that are no longer wanted and may run still.
+fn leaving(app: &AppState<'_>) -> u32 {
+    let ended = |c: Condition| matches!(c, Condition::Exited | Condition::Absent);
+    let instances = app.ledger.instances.iter().zip(&app.facts);
+    instances.filter(|(r, f)| !r.is_live() && !ended(f.condition)).count() as u32
+}
+
+/// Starts at most so many.
+fn shorten(starts: &mut Vec<Start>, mut most: u32) {
+    for start in starts.iter_mut() {
+        start.count = start.count.min(most);
+        most -= start.count;
+    }
+    starts.retain(|start| start.count > 0);
+}
+
+/// What hangs is replaced within the bounds of a rollout: others start beside it as far as the surge goes, and
+/// it goes as far as enough others are ready or may be missing. Where checks fail on all, because of what all
+/// of them lean on, none goes before another one is ready.
+fn replace_hung(
+    pass: &mut Pass<'_>,
+    app: &AppState<'_>,
+    groups: &Groups,
+    wanted: u32,
+    moves: &mut Moves,
+) {
+    let hung = groups.hung.len() as u32;
+    let Margin { surge, unavailable } = Margin::of(app, wanted);
+    let others = (groups.new.len() + groups.old.len()) as u32 + groups.waiting;
+    shorten(&mut moves.start, (wanted + surge).saturating_sub(others + hung));
+    let ready = groups.new_ready + groups.old_ready;
+    let going = (ready + unavailable + hung).saturating_sub(wanted).min(hung);
+    moves.drain.extend(&groups.hung[..going as usize]);
+    for i in &groups.hung {
+        let text = format!("{} fails its checks for too long: it is replaced", app.id(*i));
+        let host = app.ledger.instances[*i].assignment.host.clone();
+        pass.say(Some(&app.name), Some(&host), What::Replace, text);
+    }
+}
+
+/// How far the count of instances may differ from the wanted one while some are replaced.
+struct Margin {
+    surge: u32,
+    unavailable: u32,
+}
+
+impl Margin {
+    fn of(app: &AppState<'_>, wanted: u32) -> Self {
+        let rules = app.view.map_or_else(Rollout::default, |v| v.app.rollout.clone());
+        let unavailable = rules.max_unavailable.of_rounded_down(wanted);
+        let surge = rules.max_surge.of_rounded_up(wanted);
+        Self { surge: if unavailable == 0 { surge.max(1) } else { surge }, unavailable }
+    }
 }
 
 fn live(app: &AppState<'_>) -> Vec<usize> {
@@ -106,14 +179,21 @@ pub(super) fn group(pass: &Pass<'_>, app: &AppState<'_>) -> Groups {
     let live = app.ledger.instances.iter().enumerate().filter(|(_, r)| r.is_live());
     let mut groups = Groups { new: Vec::with_capacity(app.facts.len()), ..Groups::default() };
     let mut last = None;
+    let hangs = app.settings().map(|settings| replace_after(settings));
+    let hangs = |since: Duration| hangs.is_some_and(|after| pass.now.since(since) >= after);
     for (i, record) in live {
+        groups.slots += usize::from(last.replace(record.slot) != Some(record.slot));
+        if record.failing.is_some_and(hangs) {
+            groups.hung.push(i);
+            continue;
+        }
         let ready = u32::from(app.facts[i].condition == Condition::Ready);
         match is_current(pass, app, version, i) {
             true => (groups.new.push(i), groups.new_ready += ready),
             false => (groups.old.push(i), groups.old_ready += ready),
         };
-        groups.slots += usize::from(last.replace(record.slot) != Some(record.slot));
     }
+    groups.hung.sort_by_key(|i| app.ledger.instances[*i].failing);
     groups
 }
 
@@ -130,11 +210,27 @@ fn waiting(pass: &mut Pass<'_>, app: &AppState<'_>, filled: usize) -> u32 {
         instances[first..].iter().take_while(|r| r.slot == slot).any(InstanceLedger::is_live)
     };
     let mut count = 0;
-    for (_, slot) in app.ledger.slots.iter().filter(|(n, s)| s.until > now && !is_filled(**n)) {
+    for (n, slot) in app.ledger.slots.iter().filter(|(n, s)| s.until > now && !is_filled(**n)) {
         count += 1;
         pass.wake(slot.until);
+        if count <= MOST_SAID {
+            let text = crash_loop(*n, slot, pass.now);
+            pass.say(Some(&app.name), None, What::CrashLoop, text);
+        }
     }
     count
+}
+
+fn crash_loop(n: u32, slot: &SlotLedger, now: Now) -> String {
+    let last = match (slot.code, slot.out_of_memory) {
+        (_, true) => ", the last time for want of memory".to_owned(),
+        (Some(code), false) => format!(", the last time with exit code {code}"),
+        (None, false) => String::new(),
+    };
+    // In whole seconds, so that it reads the same in every pass.
+    let at = now.wall + slot.until.saturating_sub(now.monotonic);
+    let at = at.round(jiff::Unit::Second).unwrap_or(at);
+    format!("slot {n} failed {} times in a row{last}: the next try is at {at}", slot.crashes)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -284,13 +380,10 @@ struct Bounds {
 
 impl Bounds {
     fn of(app: &AppState<'_>, version: &Version, wanted: u32) -> Self {
-        let rules = app.view.map_or_else(Rollout::default, |v| v.app.rollout.clone());
-        let unavailable = rules.max_unavailable.of_rounded_down(wanted);
-        let surge = rules.max_surge.of_rounded_up(wanted);
-        let surge = if unavailable == 0 { surge.max(1) } else { surge };
+        let Margin { surge, unavailable } = Margin::of(app, wanted);
+        let canary = app.view.and_then(|v| v.app.rollout.canary.clone());
         let going_back = app.target.as_ref().is_some_and(|t| t.revision != version.revision);
-        let canary =
-            rules.canary.filter(|_| !going_back && wanted > 0 && replaces_good(app, version));
+        let canary = canary.filter(|_| !going_back && wanted > 0 && replaces_good(app, version));
         let new = canary.as_ref().map_or(wanted, |c| u32::from(c.instances).min(wanted));
         let old = canary.map_or(0, |_| (wanted - new).max(1));
         Self { new, old, surge, floor: wanted.saturating_sub(unavailable) }

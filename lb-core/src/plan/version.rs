@@ -117,6 +117,7 @@ fn aim(pass: &Pass<'_>, app: &mut AppState<'_>, view: &AppView, revision: Revisi
     ledger.target = Some(revision);
     ledger.deploy = view.deploy;
     ledger.failed = None;
+    ledger.last_end = None;
     forgive(ledger, pass.now.monotonic);
 }
 

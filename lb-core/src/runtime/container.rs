@@ -47,7 +47,7 @@ pub enum ContainerState {
     Created,
     /// Running.
     Running,
-    /// Ended; its `output` is empty here.
+    /// Ended; engines leave its `output` empty here.
     Exited(Exit),
 }
 
@@ -58,8 +58,30 @@ pub struct Exit {
     pub code: i64,
     /// Whether the kernel ended it for want of memory.
     pub out_of_memory: bool,
-    /// Both streams merged, at most 64 KiB of the end; only from `run_to_end`.
+    /// Both streams merged, of the end: at most 64 KiB from `run_to_end`, and the last lines of an instance that
+    /// ended by itself.
     pub output: String,
+}
+
+impl Exit {
+    /// What became of it, to stand behind its name, with the last line it wrote.
+    pub(crate) fn in_words(&self) -> String {
+        let cause = match self.out_of_memory {
+            true => "was ended for want of memory",
+            false => "ended by itself",
+        };
+        let said = self.output.lines().map(str::trim).rfind(|line| !line.is_empty());
+        let said =
+            said.map_or_else(String::new, |line| format!(", its last line: {}", shortened(line)));
+        format!("{cause} with exit code {}{said}", self.code)
+    }
+}
+
+/// As much of a line as a reason shows.
+fn shortened(line: &str) -> String {
+    const MOST: usize = 200;
+    let clean = |c: char| if c.is_control() { ' ' } else { c };
+    line.chars().map(clean).take(MOST).collect()
 }
 
 /// Whether a container may take traffic. Engines say `Unknown`; [`Probed`](crate::Probed) finds out.

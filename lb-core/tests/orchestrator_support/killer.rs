@@ -12,8 +12,8 @@ use futures_util::stream::BoxStream;
 use lb_core::{
     Applied, BalancerInfo, Container, ContainerId, ContainerName, ContainerRuntime, ContainerSpec,
     EngineInfo, Exit, FileName, HostConnector, HostHandle, HostId, ImageDigest, ImageRef, Ledger,
-    LedgerStore, LoadBalancer, NetworkName, NetworkSpec, Progress, RegistryAuth, Result,
-    RoutingTable, RuntimeEvent, Term, Traffic, Usage,
+    LedgerStore, ListenerProbe, LoadBalancer, NetworkName, NetworkSpec, ProbeAnswer, Progress,
+    RegistryAuth, Result, RoutingTable, RuntimeEvent, Term, Traffic, Usage,
 };
 
 /// On which side of the call the cut is.
@@ -128,6 +128,9 @@ impl LoadBalancer for Killing<HostHandle> {
     }
     async fn traffic(&self) -> Result<Traffic> {
         self.killer.look(self.inner.balancer.traffic()).await
+    }
+    async fn probe(&self, listener: &ListenerProbe) -> Result<ProbeAnswer> {
+        self.killer.look(self.inner.balancer.probe(listener)).await
     }
     async fn files(&self) -> Result<BTreeMap<FileName, String>> {
         self.killer.look(self.inner.balancer.files()).await

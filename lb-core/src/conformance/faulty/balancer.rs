@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::Faulty;
-use crate::balancer::{Applied, BalancerInfo, LoadBalancer, Traffic};
+use crate::balancer::{Applied, BalancerInfo, ListenerProbe, LoadBalancer, ProbeAnswer, Traffic};
 use crate::error::Result;
 use crate::memory::Op;
 use crate::model::FileName;
@@ -24,6 +24,10 @@ impl LoadBalancer for Faulty<dyn LoadBalancer> {
 
     async fn traffic(&self) -> Result<Traffic> {
         self.faults.around(Op::Traffic, "balancer", self.inner.traffic()).await
+    }
+
+    async fn probe(&self, listener: &ListenerProbe) -> Result<ProbeAnswer> {
+        self.faults.around(Op::Probe, "listener", self.inner.probe(listener)).await
     }
 
     async fn files(&self) -> Result<BTreeMap<FileName, String>> {

@@ -102,8 +102,16 @@ pub(super) fn sticky() -> SBoxedStrategy<Sticky> {
 /// Readiness checks: the default, then any.
 pub fn health() -> SBoxedStrategy<Health> {
     let check = prop_oneof![Just(Check::Tcp), health_path().prop_map(Check::Http)];
-    let any = (check, millis(10..=DAY), millis(10..=DAY), count(MANY), count(MANY)).prop_map(
-        |(check, interval, timeout, rise, fall)| Health { check, interval, timeout, rise, fall },
+    let time = || millis(10..=DAY);
+    let any = (check, time(), time(), count(MANY), count(MANY), time()).prop_map(
+        |(check, interval, timeout, rise, fall, replace_after)| Health {
+            check,
+            interval,
+            timeout,
+            rise,
+            fall,
+            replace_after,
+        },
     );
     prop_oneof![Just(Health::default()), any].sboxed()
 }

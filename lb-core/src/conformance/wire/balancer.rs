@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 
 use super::{Wire, answer, sent};
-use crate::balancer::{Applied, BalancerInfo, LoadBalancer, Traffic};
+use crate::balancer::{Applied, BalancerInfo, ListenerProbe, LoadBalancer, ProbeAnswer, Traffic};
 use crate::config::{ConfigRenderer, RenderedConfig};
 use crate::error::Result;
 use crate::model::FileName;
@@ -31,6 +31,10 @@ impl LoadBalancer for Wire<dyn LoadBalancer> {
 
     async fn traffic(&self) -> Result<Traffic> {
         answer(self.0.traffic().await)
+    }
+
+    async fn probe(&self, listener: &ListenerProbe) -> Result<ProbeAnswer> {
+        answer(self.0.probe(&sent(listener)).await)
     }
 
     async fn files(&self) -> Result<BTreeMap<FileName, String>> {

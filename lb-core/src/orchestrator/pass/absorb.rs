@@ -11,7 +11,8 @@ use super::super::policy::policy_of;
 use super::super::tell::changes;
 use super::{Reign, Seat};
 use crate::error::{Error, ErrorKind, Result};
-use crate::model::{AppName, HostFacts, HostId, HostSet};
+use crate::ledger::InstanceLedger;
+use crate::model::{AppName, HostFacts, HostId, HostSet, InstanceId};
 use crate::plan::{AppView, HostView, Outcome};
 use crate::store::{AppSet, StoredApp};
 
@@ -92,6 +93,7 @@ impl Reign {
             seen: None,
             fresh: false,
             reachable: false,
+            on_their_way: Vec::new(),
             outcomes: Vec::new(),
         };
         self.world.hosts.insert(id.clone(), view);
@@ -174,7 +176,14 @@ impl Reign {
         let Some(sight) = news.sight else { return Ok(()) };
         step_down(sight.error.as_ref())?;
         seat.looked = true;
-        for change in changes(host, view, seat.error.is_some(), &sight) {
+        let ledger = &self.ledger;
+        let is_wanted = |id: &InstanceId| {
+            let app = ledger.apps.get(&id.app);
+            let record = app.and_then(|app| app.instances.iter().find(|r| r.id(&id.app) == *id));
+            // What no ledger knows yet was not asked to end either.
+            record.is_none_or(InstanceLedger::is_live)
+        };
+        for change in changes(host, view, seat.error.is_some(), &sight, is_wanted) {
             self.shared.tell(change);
         }
         let Sight { seen, error } = sight;
