@@ -1,10 +1,12 @@
-//! The adapters of `custom_registry` and `custom_runtime` pass the suites of their contracts.
+//! The adapters of `custom_registry`, `custom_runtime` and `custom_policy` pass the suites of their contracts.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 #[path = "../custom_registry/directory.rs"]
 mod directory;
 #[path = "../custom_runtime/functions.rs"]
 mod functions;
+#[path = "../custom_policy/queue.rs"]
+mod queue;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,9 +20,12 @@ use functions::Functions;
 use ipnet::Ipv4Net;
 use lb_core::conformance::registry::RegistrySetup;
 use lb_core::conformance::runtime::{Does, RuntimeSetup};
+use lb_core::conformance::scale_policy::PolicySetup;
 use lb_core::{
     ClusterId, ContainerName, ContainerRuntime, ContainerSpec, HostRegistry, ImageRef, Role,
+    ScalePolicy,
 };
+use queue::Queue;
 use tempfile::TempDir;
 
 /// A directory of the case's own. While it is away, the registry cannot be believed.
@@ -153,4 +158,17 @@ mod custom_runtime {
             a_call_dropped_on_a_stalled_engine_is_done_once_it_goes_on: "it is within this process",
         },
     }
+}
+
+#[derive(Debug)]
+struct ByQueue;
+
+impl PolicySetup for ByQueue {
+    fn policy(&self) -> Arc<dyn ScalePolicy> {
+        Arc::new(Queue)
+    }
+}
+
+mod custom_policy {
+    lb_core::scale_policy_suite! { setup: super::ByQueue }
 }

@@ -100,7 +100,7 @@ pub use runtime::{
 };
 pub use scale::{
     Decision, Floors, Highest, Least, LoadSample, LoadView, MAX_SAMPLES, Metric, PolicyMemory,
-    ScalePolicy, Target, from_scaling,
+    STALE_AFTER, ScalePolicy, Target, from_scaling,
 };
 pub use store::{
     AppChange, AppSet, AppStore, FileAppStore, FileLeadership, FileLedgerStore, Generation,

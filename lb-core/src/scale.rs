@@ -23,7 +23,8 @@ use crate::time::Now;
 ///   remembered is in the memory it returns. It never sees a clock, a random number or another app.
 /// - The core applies min, max, floors and the largest step afterwards; a policy need not.
 /// - It may be asked at any interval, also twice at the same time. Missing, stale or absurd measurements
-///   must lead to [`Decision::Hold`] or to more instances, never to fewer.
+///   must lead to [`Decision::Hold`] or to more instances, never to fewer. What is stale, and what absurd,
+///   [`LoadView::measured`] says: a policy that reads its figures by it keeps this rule.
 pub trait ScalePolicy: Debug + Send + Sync + 'static {
     /// Decides from the load seen so far.
     fn decide(
@@ -51,6 +52,41 @@ pub struct LoadView<'a> {
 
 /// Most samples a policy is shown.
 pub const MAX_SAMPLES: usize = 120;
+/// A measurement older than this is stale. By default one is taken every 5 s: twelve were missed.
+pub const STALE_AFTER: Duration = Duration::from_secs(60);
+
+impl<'a> LoadView<'a> {
+    /// The newest measurement, if it is not stale: at most [`STALE_AFTER`] old, and not from a time to come
+    /// (the clock of another process).
+    pub fn latest_fresh(&self, now: Now) -> Option<&'a LoadSample> {
+        self.samples.last().filter(|newest| newest.is_fresh(now))
+    }
+
+    /// A figure of the newest measurement: `None` if that is missing or stale, if the figure was not
+    /// measured, or if it is absurd (negative, infinite, no number).
+    ///
+    /// ```
+    /// # use lb_core::{Decision, LoadView, Now};
+    /// # fn decide(load: &LoadView<'_>, now: Now) -> Decision {
+    /// let Some(requests) = load.measured(now, |sample| sample.requests) else {
+    ///     return Decision::Hold("requests are not measured".into());
+    /// };
+    /// Decision::Want { count: (requests / 100.0).ceil() as u32, reason: format!("{requests} a second") }
+    /// # }
+    /// ```
+    pub fn measured(
+        &self,
+        now: Now,
+        figure: impl FnOnce(&LoadSample) -> Option<f64>,
+    ) -> Option<f64> {
+        figure(self.latest_fresh(now)?).filter(|figure| is_sane(*figure))
+    }
+}
+
+/// Whether a figure can be one: a number from 0 up.
+const fn is_sane(figure: f64) -> bool {
+    figure.is_finite() && figure >= 0.0
+}
 
 /// One measurement of one app, summed over its instances and balancers. `None`: not measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -73,6 +109,21 @@ pub struct LoadSample {
     pub concurrency: Option<f64>,
     /// Seconds to answer, mean.
     pub response_time: Option<f64>,
+}
+
+impl LoadSample {
+    /// Whether it is neither older than [`STALE_AFTER`] nor from a time to come.
+    pub fn is_fresh(&self, now: Now) -> bool {
+        self.at.monotonic <= now.monotonic && now.since(self.at.monotonic) <= STALE_AFTER
+    }
+
+    /// Whether anything was measured, and none of it is absurd.
+    pub(crate) fn is_sound(&self) -> bool {
+        let Self { cpu, memory, requests, failures, concurrency, response_time, .. } = self;
+        let all = [cpu, memory, requests, failures, concurrency, response_time];
+        let mut known = all.into_iter().flatten().peekable();
+        known.peek().is_some() && known.all(|figure| is_sane(*figure))
+    }
 }
 
 /// What a policy remembers between decisions: any JSON it likes, at most 64 KiB. `Null` at first, and

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{Ground, Wrapped};
 use crate::model::App;
-use crate::scale::{Decision, LoadSample, LoadView, PolicyMemory, ScalePolicy};
+use crate::scale::{Decision, LoadSample, LoadView, PolicyMemory, STALE_AFTER, ScalePolicy};
 use crate::time::Now;
 
 /// What a policy's tests give the suite.
@@ -139,14 +139,19 @@ pub async fn without_measurements_it_never_scales_in(bed: &Bed) {
     }
 }
 
-/// That are an hour old, or from the future.
+/// By [`LoadView::latest_fresh`]: just past its bound, an hour old, or from a time to come.
 pub async fn stale_measurements_never_scale_in(bed: &Bed) {
-    let samples: Vec<_> = (0..40).map(|n| sample(n * EVERY, 0.01)).collect();
-    let mut memory = PolicyMemory::default();
-    for n in 0..60 {
-        let (decision, next) = bed.ask(&samples, &memory, 3_600 + 40 * EVERY + n * EVERY);
-        assert!(decision.count(WANTED) >= WANTED, "{decision:?}");
-        memory = next;
+    let samples: Vec<_> = (0..40).map(|n| sample(7_200 + n * EVERY, 0.01)).collect();
+    let last = 7_200 + 39 * EVERY;
+    let bound = u32::try_from(STALE_AFTER.as_secs()).unwrap();
+    for first in [last + bound + 1, last + 3_600, 0] {
+        let mut memory = PolicyMemory::default();
+        for n in 0..60 {
+            let second = first + n * EVERY;
+            let (decision, next) = bed.ask(&samples, &memory, second);
+            assert!(decision.count(WANTED) >= WANTED, "at {second} s: {decision:?}");
+            memory = next;
+        }
     }
 }
 

@@ -6,11 +6,10 @@ use super::What;
 use super::pass::{AppState, Pass};
 use crate::model::App;
 use crate::scale::{Decision, LoadView, ScalePolicy};
+use crate::time::Now;
 
 /// A policy is asked at most this often.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(15);
-/// A measurement older than this is none: it never scales in.
-const STALE: Duration = Duration::from_secs(90);
 
 /// The wanted count, kept in the ledger. `rolling`: a rollout is under way, which freezes scaling in.
 pub(super) fn decide(pass: &mut Pass<'_>, app: &mut AppState<'_>, rolling: Rolling) -> u32 {
@@ -69,7 +68,7 @@ fn ask(pass: &mut Pass<'_>, app: &mut AppState<'_>, policy: &dyn ScalePolicy, cu
         Decision::Hold(reason) => return held(pass, app, current, &reason),
         Decision::Want { count, reason } => (count, reason),
     };
-    if count < current && !measured(app, now.monotonic) {
+    if count < current && !measured(app, now) {
         return held(pass, app, current, "the load was not measured lately");
     }
     limited(pass, app, &view.app, Proposal { current, count, reason })
@@ -102,12 +101,8 @@ fn limited(pass: &mut Pass<'_>, app: &AppState<'_>, settings: &App, asked: Propo
     wanted
 }
 
-/// Whether the newest sample is recent and sane.
-fn measured(app: &AppState<'_>, now: Duration) -> bool {
-    let Some(last) = app.view.and_then(|v| v.load.last()) else { return false };
-    let values =
-        [last.cpu, last.memory, last.requests, last.failures, last.concurrency, last.response_time];
-    let sane = |v: &f64| v.is_finite() && *v >= 0.0;
-    let mut known = values.iter().flatten().peekable();
-    now.saturating_sub(last.at.monotonic) <= STALE && known.peek().is_some() && known.all(sane)
+/// Whether the newest sample is recent and sane: no other ever scales in.
+fn measured(app: &AppState<'_>, now: Now) -> bool {
+    let last = app.view.and_then(|v| v.load.last());
+    last.is_some_and(|last| last.is_fresh(now) && last.is_sound())
 }

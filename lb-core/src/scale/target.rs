@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decision, LoadSample, LoadView, PolicyMemory, ScalePolicy};
+use super::{Decision, LoadSample, LoadView, PolicyMemory, STALE_AFTER, ScalePolicy, is_sane};
 use crate::model::{App, Percent};
 use crate::time::Now;
 
@@ -13,8 +13,6 @@ use crate::time::Now;
 const TOLERANCE: f64 = 0.1;
 /// Measurements are averaged over so long.
 const MEAN_OVER: Duration = Duration::from_secs(15);
-/// A measurement older than this is none.
-const STALE: Duration = Duration::from_secs(60);
 /// At most the larger of so many instances and as many again are added in each [`UP_PERIOD`].
 const UP_LEAST: u32 = 4;
 const UP_PERIOD: Duration = Duration::from_secs(15);
@@ -152,8 +150,8 @@ impl Target {
     /// The mean of the latest measurements, each weighed by the time it covers; the newest must be there.
     fn mean(&self, samples: &[LoadSample], now: Now) -> Result<f64, String> {
         let newest = samples.last().ok_or("was never measured")?;
-        let age = now.since(newest.at.monotonic);
-        if age > STALE || newest.at.monotonic > now.monotonic {
+        if !newest.is_fresh(now) {
+            let age = now.since(newest.at.monotonic);
             return Err(format!("was not measured for {} s", age.as_secs()));
         }
         let recent = samples.iter().rev().take_while(|s| now.since(s.at.monotonic) < MEAN_OVER);
@@ -161,7 +159,7 @@ impl Target {
         let earlier = recent.skip(1).filter_map(|s| Some((self.value(s)?, s.over)));
         let mut sum = (0.0, 0.0);
         for (value, over) in std::iter::once((last, newest.over)).chain(earlier) {
-            if !value.is_finite() || value < 0.0 {
+            if !is_sane(value) {
                 return Err(format!("measured {value}: must be a number from 0 up"));
             }
             let weight = over.as_secs_f64().max(0.001);
@@ -210,7 +208,7 @@ impl Memory {
     /// Whether nothing was recommended for so long that the past says nothing: the window, or where that
     /// is shorter than the time between two decisions, as long as a measurement is good for.
     fn is_silent(&self, now: Now, window: Duration) -> bool {
-        let span = millis(window.max(STALE));
+        let span = millis(window.max(STALE_AFTER));
         self.advice.last().is_none_or(|(at, _)| millis(now.monotonic) - *at >= span)
     }
 

@@ -6,36 +6,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for people")]
 
+mod queue;
+
 use std::error::Error;
 use std::time::Duration;
 
 use lb_core::{App, Decision, LoadSample, LoadView, Now, PolicyMemory, ScalePolicy};
-
-/// In flight and queued requests one instance is meant to hold.
-const PER_INSTANCE: f64 = 8.0;
-
-#[derive(Debug)]
-struct Queue;
-
-impl ScalePolicy for Queue {
-    fn decide(
-        &self,
-        load: &LoadView<'_>,
-        memory: &PolicyMemory,
-        _now: Now,
-    ) -> (Decision, PolicyMemory) {
-        // Missing or absurd measurements hold: the contract asks for it.
-        let latest = load.samples.last().and_then(|sample| sample.concurrency);
-        let Some(concurrency) = latest.filter(|c| c.is_finite() && *c >= 0.0) else {
-            return (Decision::Hold("concurrency is not measured".into()), memory.clone());
-        };
-        let count = (concurrency / PER_INSTANCE).ceil() as u32 + 1;
-        let reason = format!(
-            "{concurrency:.0} requests in flight, {PER_INSTANCE} an instance, and one spare"
-        );
-        (Decision::Want { count, reason }, memory.clone())
-    }
-}
+use queue::Queue;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let app = App::from_toml(
