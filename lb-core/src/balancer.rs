@@ -13,7 +13,7 @@ mod process;
 mod queue;
 mod totals;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use async_trait::async_trait;
@@ -103,8 +103,25 @@ pub struct BalancerInfo {
     /// How they do.
     #[serde(default)]
     pub membership: Membership,
+    /// What its version can do that the oldest supported one cannot; empty until the version is known.
+    #[serde(default)]
+    pub abilities: BTreeSet<Ability>,
     /// Reloads since this value was made.
     pub reloads: u64,
+}
+
+/// What a version of a balancer can do that earlier ones cannot.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ability {
+    /// It says how a reload went, and not before it is known.
+    ReloadReports,
+    /// Backends can come and go in the running balancer.
+    BackendsAtRunTime,
+    /// One that is not known here, as a later version of the crate calls it.
+    #[serde(untagged)]
+    Other(String),
 }
 
 /// How servers come and go, and what that costs clients.

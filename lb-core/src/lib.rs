@@ -62,8 +62,8 @@ mod time;
 mod watched;
 
 pub use balancer::{
-    Applied, Ask, BackendTraffic, BalancerInfo, Change, ListenerProbe, LoadBalancer, Membership,
-    ProbeAnswer, ServerTraffic, SetAside, Traffic,
+    Ability, Applied, Ask, BackendTraffic, BalancerInfo, Change, ListenerProbe, LoadBalancer,
+    Membership, ProbeAnswer, ServerTraffic, SetAside, Traffic,
 };
 pub use config::{ConfigRenderer, Fragment, RenderedConfig};
 pub use error::{Error, ErrorKind, Result};

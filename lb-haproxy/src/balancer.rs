@@ -8,10 +8,12 @@ mod engine;
 mod filed;
 mod launch;
 mod limits;
+mod log;
 mod look;
 mod members;
 mod old;
 mod reload;
+mod seen;
 mod server;
 mod totals;
 mod traffic;
@@ -33,7 +35,7 @@ pub use self::server::server_lines;
 const PROGRAM: &str = "haproxy";
 
 /// The image of [`in_container`](HaproxyBalancerBuilder::in_container) by default: the official one.
-pub const DEFAULT_IMAGE: &str = "haproxy:2.6";
+pub const DEFAULT_IMAGE: &str = "haproxy:3.2";
 
 /// One host's HAProxy.
 ///

@@ -7,6 +7,8 @@ mod certificate;
 mod change;
 mod info;
 mod processes;
+#[cfg(test)]
+pub(crate) mod recorded;
 mod sessions;
 mod socket;
 mod stat;
@@ -19,10 +21,15 @@ pub(crate) use self::sessions::{SessionEntry, parse_sessions};
 pub(crate) use self::socket::{Session, Socket};
 pub(crate) use self::stat::{Row, RowKind, Stat};
 
+use std::time::Duration;
+
 use lb_core::balancer::Failure;
 
 /// Statistics of all backends and servers: their lines only, without frontends.
 const SHOW_STAT: &str = "show stat -1 6 -1";
+
+/// In the answer to a reload that was not begun.
+const RELOAD_IN_PROGRESS: &str = "Another reload is still in progress.";
 
 /// The master's socket.
 #[derive(Debug, Clone)]
@@ -38,17 +45,12 @@ impl Master {
         Processes::parse(&self.0.ask("show proc").await?)
     }
 
-    /// Asks for a reload. 2.6 answers nothing and closes; later versions say how it went.
-    pub(crate) async fn reload(&self) -> Result<Reloaded, Failure> {
-        let reply = match self.0.ask("reload").await {
-            Err(Failure::Cut { .. }) => return Ok(Reloaded::Unknown),
-            reply => reply?,
-        };
-        match reply.lines().next().unwrap_or_default().trim() {
-            "" => Ok(Reloaded::Unknown),
-            "Success=1" => Ok(Reloaded::Done),
-            "Success=0" => Ok(Reloaded::Refused(reply)),
-            _ => Err(Failure::reply("reload", &reply)),
+    /// Asks for a reload. 2.6 answers nothing and closes; later versions say how it went once they know, at the latest
+    /// after `patience`.
+    pub(crate) async fn reload(&self, patience: Duration) -> Result<Reloaded, Failure> {
+        match self.0.ask_within("reload", patience).await {
+            Err(Failure::Cut { .. }) => Ok(Reloaded::Unknown),
+            reply => Reloaded::parse(reply?),
         }
     }
 
@@ -94,10 +96,24 @@ impl Master {
 pub(crate) enum Reloaded {
     /// It does not say: look at its processes.
     Unknown,
+    /// Not begun: an earlier one has not ended (3.1).
+    Busy,
     /// The new worker runs.
     Done,
     /// The new configuration was refused, with the reason.
     Refused(String),
+}
+
+impl Reloaded {
+    fn parse(reply: String) -> Result<Self, Failure> {
+        match reply.lines().next().unwrap_or_default().trim() {
+            "" => Ok(Self::Unknown),
+            "Success=1" => Ok(Self::Done),
+            "Success=0" if reply.contains(RELOAD_IN_PROGRESS) => Ok(Self::Busy),
+            "Success=0" => Ok(Self::Refused(reply)),
+            _ => Err(Failure::reply("reload", &reply)),
+        }
+    }
 }
 
 /// Connects to the worker that accepts on the statistics socket, and hears what it says of itself.
@@ -115,4 +131,31 @@ pub(crate) async fn stat(session: &mut Session) -> Result<Stat, Failure> {
 /// The connections it holds to servers.
 pub(crate) async fn sessions(session: &mut Session) -> Result<Vec<SessionEntry>, Failure> {
     Ok(parse_sessions(&session.ask("show sess").await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Recorded from 2.6.12, 2.8.25, 3.2.26 and 3.4.0, shortened.
+    #[test]
+    fn how_a_reload_went_is_its_first_line() {
+        let parse = |reply: &str| Reloaded::parse(reply.to_owned());
+        assert_eq!(parse("").unwrap(), Reloaded::Unknown);
+        for done in [
+            "Success=1\n--\n[NOTICE]   (32566) : New worker (2323) forked\n\n",
+            "Success=1\n--\n[NOTICE]   (10836) : Initializing new worker (13212)\n[NOTICE]   (10836) : Loading success.\n\n",
+            "Success=1\n",
+        ] {
+            assert_eq!(parse(done).unwrap(), Reloaded::Done, "{done:?}");
+        }
+        let refused =
+            "Success=0\n--\n[ALERT]    (10713) : config : Fatal errors found in configuration.\n\n";
+        assert_eq!(parse(refused).unwrap(), Reloaded::Refused(refused.to_owned()));
+        let busy = "Success=0\n--\nAnother reload is still in progress.\n\n";
+        assert_eq!(parse(busy).unwrap(), Reloaded::Busy);
+        for other in ["Permission denied\n", "Unknown command\n", "Success=2\n"] {
+            assert!(parse(other).is_err(), "{other:?}");
+        }
+    }
 }

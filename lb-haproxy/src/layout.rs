@@ -14,21 +14,29 @@ pub const PEERS: &str = "lb_peers";
 /// The name of the only peer, this process: `global` says so with `localpeer`, and no `-L` is passed.
 pub const LOCAL_PEER: &str = "lb";
 
-/// Lines the renderer needs in `global`; the balancer puts them there as they are.
+/// Lines the renderer needs in `global`, whatever it writes.
 ///
 /// - `default-path config`: maps and crt-lists are named without a directory (HAProxy 2.5).
-/// - `expose-experimental-directives`: `http-request normalize-uri` is refused without it (2.6). Its action
-///   `percent-decode-unreserved` takes a condition only behind `strict`: without that word 2.6 reads the condition
-///   and then does nothing. Done for each request it costs 3 % of the CPU, so it has a condition.
 /// - `localpeer`: see [`LOCAL_PEER`]. Must stand before the `peers` section.
 /// - `tune.pattern.cache-size 0`: the cache of matched patterns costs a request more than the few searches
 ///   it saves; maps are trees and never use it (measured by `throughput` in `benches/`).
-pub const GLOBAL_LINES: [&str; 4] = [
-    "default-path config",
-    "expose-experimental-directives",
-    "localpeer lb",
-    "tune.pattern.cache-size 0",
-];
+const GLOBAL_LINES: [&str; 3] =
+    ["default-path config", "localpeer lb", "tune.pattern.cache-size 0"];
+
+/// Allows what HAProxy calls experimental. 3.4 warns of it where nothing is.
+const EXPERIMENTAL: &str = "expose-experimental-directives";
+
+/// The lines of `global` that go with a rendered text, of these parts; the balancer puts them there as they are.
+///
+/// `expose-experimental-directives` is one of them where a part has `http-request normalize-uri`, which is refused
+/// without it (to this day), or names the directive itself: a template that uses something else of the kind says so in
+/// a comment. The action `percent-decode-unreserved` takes a condition only behind `strict`: without that word 2.6
+/// reads the condition and then does nothing. Done for each request it costs 3 % of the CPU, so it has a condition.
+pub fn global_lines<'a>(parts: impl IntoIterator<Item = &'a str>) -> Vec<&'static str> {
+    let experimental = |part: &str| part.contains("normalize-uri") || part.contains(EXPERIMENTAL);
+    let needed = parts.into_iter().any(experimental).then_some(EXPERIMENTAL);
+    GLOBAL_LINES.into_iter().chain(needed).collect()
+}
 
 /// The section between `global` and the renderer's text. `socket` is a path both an old and a new worker
 /// can bind and connect to; it must not hold white space.
@@ -99,6 +107,17 @@ mod tests {
 
     #[test]
     fn global_names_the_local_peer() {
-        assert!(GLOBAL_LINES.contains(&format!("localpeer {LOCAL_PEER}").as_str()));
+        assert!(global_lines([]).contains(&format!("localpeer {LOCAL_PEER}").as_str()));
+    }
+
+    #[test]
+    fn experimental_directives_are_exposed_where_there_are_some() {
+        assert!(!global_lines(["    balance leastconn\n"]).contains(&EXPERIMENTAL));
+        for part in [
+            "    http-request normalize-uri path-strip-dot\n",
+            "# expose-experimental-directives\n",
+        ] {
+            assert!(global_lines(["global\n", part]).contains(&EXPERIMENTAL), "{part}");
+        }
     }
 }

@@ -68,6 +68,7 @@ mod control;
 pub mod fuzzing;
 pub mod layout;
 mod renderer;
+mod version;
 
 pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, HaproxyBalancer, HaproxyBalancerBuilder, MAX_OLD_WORKERS,
@@ -81,3 +82,4 @@ pub use renderer::{
     BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, HaproxyRenderer,
     HaproxyRendererBuilder, RATE_TABLE_SIZE, STREAMED_BODY_BYTES, STREAMED_HEADER_BYTES,
 };
+pub use version::{Abilities, Version};

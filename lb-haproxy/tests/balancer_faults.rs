@@ -4,56 +4,16 @@
 mod balancer_support;
 
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use balancer_support::{Bench, haproxy};
-use lb_core::{
-    Change, ConfigRenderer, Error, ErrorKind, Fragment, LoadBalancer, RenderedConfig, Result,
-    RoutingTable, SetAside, Traffic,
-};
-use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
+use balancer_support::{Bench, Spoiling, haproxy, script};
+use lb_core::{Change, ErrorKind, LoadBalancer, SetAside, Traffic};
+use lb_haproxy::HaproxyBalancer;
 use lb_test_support::client::{Load, Mode, Stream, get};
 use lb_test_support::{
     Apps as Table, Instance, backend_name, eventually, free_port, processes, server_name,
 };
-
-/// Writes a line HAProxy refuses in the backends of apps named `bad...`, and fails on those named `worse...`.
-#[derive(Debug, Default)]
-struct Spoiling {
-    /// What no check sees and no worker comes up with.
-    fatal: Mutex<String>,
-}
-
-/// HAProxy's check does not see that this is above the limit.
-const TOO_MANY: &str = "global\n    ulimit-n 90000000\n";
-
-impl Spoiling {
-    fn with(&self, fatal: &str) {
-        fatal.clone_into(&mut self.fatal.lock().unwrap());
-    }
-}
-
-impl ConfigRenderer for Spoiling {
-    fn render(&self, table: &RoutingTable) -> Result<RenderedConfig> {
-        if let Some(name) = table.backends.keys().find(|b| b.as_str().starts_with("worse")) {
-            return Err(Error::invalid(format!("backend \"{name}\""), "cannot be expressed"));
-        }
-        let mut config = HaproxyRenderer::new().render(table)?;
-        for fragment in &mut config.fragments {
-            if let Fragment::Text { backend: Some(name), text } = fragment
-                && name.as_str().starts_with("bad")
-            {
-                text.push_str("    no-such-keyword at all\n");
-            }
-        }
-        let text = self.fatal.lock().unwrap().clone();
-        config.fragments.push(Fragment::Text { backend: None, text });
-        Ok(config)
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
@@ -99,13 +59,6 @@ async fn a_configuration_refused_as_a_whole_leaves_the_last_good_one() {
     assert_eq!(bench.config(), file);
     assert_eq!(get(port, "/").await.unwrap().body, "a");
     assert_eq!(bench.traffic().await.table, Some(good.0.hash()));
-}
-
-fn script(dir: &Path, name: &str, text: &str) -> std::path::PathBuf {
-    let path = dir.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,101 +137,6 @@ async fn a_port_cannot_be_taken_between_check_and_reload() {
     load.more(50).await;
     load.finish().await;
     println!("bound {stolen} times before it was held");
-}
-
-/// A HAProxy that serves `good`, and a renderer that spoils what comes next.
-struct Serving {
-    renderer: Arc<Spoiling>,
-    bench: Bench,
-    port: u16,
-    good: Table,
-    _a: Instance,
-}
-
-impl Serving {
-    async fn start() -> Self {
-        let renderer = Arc::new(Spoiling::default());
-        let (bench, port) = (Bench::rendered_by(renderer.clone()), free_port());
-        let a = Instance::http("a").await;
-        let good = Table::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
-        bench.apply(&good.0).await;
-        Self { renderer, bench, port, good, _a: a }
-    }
-
-    /// A new shape whose worker does not come up: when that must be known, what must then be there, and what the
-    /// error must say.
-    async fn does_not_take(&self, fatal: &str, said: &str) {
-        let (bench, file, pids) = (&self.bench, self.bench.config(), self.bench.pids());
-        self.renderer.with(fatal);
-        let more = self.good.clone().http(self.port, "/b", "b");
-        let applying = async {
-            let error = bench.balancer.apply(&more.0).await.unwrap_err();
-            (error, Instant::now())
-        };
-        // The reload follows the new file at once.
-        let reload = async {
-            eventually("a new file", async || bench.config() != file).await;
-            Instant::now()
-        };
-        let (begun, (error, noticed)) = tokio::join!(reload, applying);
-        let took = noticed - begun;
-        assert!(took < SEEN_WITHIN + ROLLED_BACK_WITHIN, "noticed after {took:?}: {error}");
-        assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert!(error.to_string().contains(said), "{error}");
-        assert_eq!(bench.config(), file);
-        eventually("the old worker serves", async || bench.pids() == pids).await;
-        assert_eq!(get(self.port, "/").await.unwrap().body, "a");
-        assert_eq!(bench.traffic().await.table, Some(self.good.0.hash()));
-        self.renderer.with("");
-        assert_eq!(bench.apply(&more.0).await, Change::Reload);
-    }
-}
-
-/// The bound of F5, and time for the files to be put back on a busy machine.
-const SEEN_WITHIN: Duration = Duration::from_secs(2);
-const ROLLED_BACK_WITHIN: Duration = Duration::from_secs(1);
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
-async fn a_worker_that_does_not_come_up_is_noticed_and_the_files_are_put_back() {
-    let serving = Serving::start().await;
-    let load = Load::start(serving.port, "/", 4, &[Mode::KeepAlive, Mode::Close]);
-    serving.does_not_take(TOO_MANY, "limit is").await;
-    load.more(50).await;
-    load.finish().await;
-}
-
-/// HAProxy has the old worker close its listeners while it tries such a port again, for some two seconds, and only
-/// then says why: the ports of a table are therefore held beforehand. This one is no listener of the table.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
-async fn a_worker_that_cannot_bind_a_port_is_noticed_as_well() {
-    let holder = TcpListener::bind("0.0.0.0:0").unwrap();
-    let address = holder.local_addr().unwrap();
-    let fatal = format!("frontend stray\n    mode tcp\n    bind {address}\n");
-    let serving = Serving::start().await;
-    let mut stream = Stream::websocket(serving.port, "/ws").await;
-    serving.does_not_take(&fatal, "no worker with mark").await;
-    assert!(stream.echoes("not cut").await);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
-async fn a_new_shape_that_fails_while_haproxy_is_down_leaves_the_last_good_one_running() {
-    let renderer = Arc::new(Spoiling::default());
-    let (bench, port) = (Bench::rendered_by(renderer.clone()), free_port());
-    let a = Instance::http("a").await;
-    let good = Table::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
-    bench.apply_and_end(&good.0).await;
-    let file = bench.config();
-    processes::signal("-9", &bench.pids());
-    eventually("it is down", async || bench.pids().is_empty()).await;
-    renderer.with(TOO_MANY);
-    let error = bench.balancer.apply(&good.clone().http(port, "/b", "b").0).await.unwrap_err();
-    assert!(error.to_string().contains("limit is"), "{error}");
-    assert_eq!(bench.config(), file);
-    eventually("the last good one serves", async || get(port, "/").await.is_ok()).await;
-    assert_eq!(bench.traffic().await.table, Some(good.0.hash()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

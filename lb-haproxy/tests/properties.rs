@@ -71,7 +71,10 @@ fn haproxy_takes_any_rendered_table_without_a_warning() {
         let directory = tempfile::tempdir().unwrap();
         let config = HaproxyRenderer::new().render(&table).unwrap();
         let path = common::write_all(directory.path(), &table, &config);
-        common::check(&path).map_err(TestCaseError::fail)
+        let checked = common::check(&path);
+        prop_assert!(checked.valid, "{}", checked.said);
+        prop_assert!(!checked.warns(), "{}", checked.said);
+        Ok(())
     });
     result.unwrap();
 }

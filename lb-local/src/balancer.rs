@@ -15,7 +15,7 @@ mod stats;
 mod tcp;
 mod upstream;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -109,6 +109,7 @@ impl LoadBalancer for LocalBalancer {
             version: env!("CARGO_PKG_VERSION").into(),
             servers_without_reload: true,
             membership: Membership::RunTime,
+            abilities: BTreeSet::new(),
             reloads: 0,
         })
     }

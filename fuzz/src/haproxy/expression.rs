@@ -1,7 +1,7 @@
 //! Sample expressions, log formats and conditions (manual, 7 and 8.2.4).
 
 /// Fetches with the number of arguments they take.
-const FETCHES: [(&str, usize); 17] = [
+const FETCHES: [(&str, usize); 18] = [
     ("bc_dst", 0),
     ("bc_dst_port", 0),
     ("fc_http_major", 0),
@@ -9,6 +9,7 @@ const FETCHES: [(&str, usize); 17] = [
     ("path", 0),
     ("path_sub", 0),
     ("query", 0),
+    ("req.body_len", 0),
     ("req.body_size", 0),
     ("req.fhdr", 1),
     ("req.hdr", 1),

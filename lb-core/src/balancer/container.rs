@@ -1,6 +1,5 @@
 //! A balancer in a container on the host's network.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,20 +68,22 @@ impl BalancerContainer {
         }
     }
 
-    /// Starts the command that serves.
+    /// Starts the command that serves, with what every balancer needs and these capabilities.
     ///
     /// # Errors
     /// The engine's.
-    pub async fn start(&self, command: Vec<String>) -> Result<()> {
+    pub async fn start(
+        &self,
+        command: Vec<String>,
+        capabilities: impl IntoIterator<Item = Capability>,
+    ) -> Result<()> {
         let mut spec = self.spec(self.name.clone(), Role::Balancer, command)?;
         spec.network = Attachment::Host;
         spec.restart = Restart::Always;
-        spec.privileges.capabilities = Some(BTreeSet::from([
-            Capability::NetBindService,
-            Capability::Setuid,
-            Capability::Setgid,
-            Capability::Kill,
-        ]));
+        let needed =
+            [Capability::NetBindService, Capability::Setuid, Capability::Setgid, Capability::Kill];
+        let all = needed.into_iter().chain(capabilities);
+        spec.privileges.capabilities = Some(all.collect());
         spec.stop_grace = STOP_GRACE;
         let Err(again) = self.runtime.run(&spec).await else { return Ok(()) };
         match again.kind() {

@@ -245,6 +245,7 @@ impl LoadBalancer for MemoryBalancer {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 servers_without_reload: true,
                 membership: Membership::RunTime,
+                abilities: BTreeSet::new(),
                 reloads: self.reloads(),
             })
         };

@@ -223,6 +223,7 @@ pub enum Capability {
     NetBindService,
     Setgid,
     Setuid,
+    SysChroot,
 }
 
 impl Capability {
@@ -236,6 +237,7 @@ impl Capability {
             Self::NetBindService => "NET_BIND_SERVICE",
             Self::Setgid => "SETGID",
             Self::Setuid => "SETUID",
+            Self::SysChroot => "SYS_CHROOT",
         }
     }
 }

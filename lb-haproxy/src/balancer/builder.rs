@@ -15,7 +15,7 @@ use super::compose::{CONFIG, GlobalSettings, MASTER_SOCKET};
 use super::engine::{Engine, Parts};
 use super::launch::{AsProcess, Attached, InContainer, Launch};
 use super::limits::Resources;
-use crate::HaproxyRenderer;
+use crate::{Abilities, HaproxyRenderer};
 
 /// How long an old worker may live after a reload, unless said otherwise; also the planner's default.
 pub const HARD_STOP_AFTER: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ impl HaproxyBalancerBuilder {
     }
 
     /// Runs HAProxy in a container on the host's network, restarted always. The official image of 2.6 or
-    /// later, or one with `haproxy` in its path.
+    /// later ([`DEFAULT_IMAGE`](crate::DEFAULT_IMAGE)), or one with `haproxy` in its path.
     ///
     /// The calling process must be root on the same host: the sockets in the directory are root's only.
     #[must_use]
@@ -178,6 +178,7 @@ impl HaproxyBalancerBuilder {
             hard_stop_after: self.hard_stop_after,
             max_reloads: MAX_OLD_WORKERS,
             user: launch.user(),
+            abilities: Abilities::default(),
         };
         let resources = self.resources;
         Ok(Parts { directory, master_socket, renderer, launch, settings, resources })

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::limits::Limits;
 use super::server::{self, Servers};
-use crate::layout;
+use crate::{Abilities, layout};
 
 /// The configuration's file name.
 pub(crate) const CONFIG: &str = "haproxy.cfg";
@@ -34,8 +34,10 @@ pub(crate) struct GlobalSettings {
     pub hard_stop_after: Duration,
     /// How many reloads an old worker may see.
     pub max_reloads: u32,
-    /// Whom the workers run as: lines of `global`.
+    /// Whom the workers run as: lines of `global`; none where the master is not root.
     pub user: Vec<String>,
+    /// What the HAProxy that reads it can do.
+    pub abilities: Abilities,
 }
 
 /// A whole configuration in memory.
@@ -86,7 +88,7 @@ impl Composed {
         let mut files = rendered.files;
         files.extend(crt_lists(table));
         let dir = dir.display().to_string();
-        let global = global_lines(&dir, settings, limits);
+        let global = global_lines(&dir, settings, limits, &rendered.fragments);
         let peers = layout::peers_section(&format!("{dir}/{PEERS_SOCKET}"));
         let mark = mark(table, &[&global, &peers], &rendered.fragments, &files);
         let servers: Servers = table
@@ -195,8 +197,18 @@ fn servers_block(text: &mut String, name: &BackendName, backend: &server::Backen
 }
 
 /// The lines of `global` that need a reload to change.
-fn global_lines(dir: &str, settings: &GlobalSettings, limits: Limits) -> String {
-    let mut lines: Vec<String> = layout::GLOBAL_LINES.iter().map(ToString::to_string).collect();
+fn global_lines(
+    dir: &str,
+    settings: &GlobalSettings,
+    limits: Limits,
+    fragments: &[Fragment],
+) -> String {
+    let parts = fragments.iter().filter_map(|fragment| match fragment {
+        Fragment::Text { text, .. } => Some(text.as_str()),
+        Fragment::Servers(_) => None,
+    });
+    let mut lines: Vec<String> =
+        layout::global_lines(parts).iter().map(ToString::to_string).collect();
     lines.push(format!("nbthread {}", limits.threads));
     lines.push(format!(
         "stats socket {dir}/{ADMIN_SOCKET} mode 600 level admin expose-fd listeners"
@@ -206,6 +218,10 @@ fn global_lines(dir: &str, settings: &GlobalSettings, limits: Limits) -> String 
     // The worker that hands its stick tables over connects as an unprivileged user.
     lines.push("unix-bind mode 666".to_owned());
     lines.extend(settings.user.iter().cloned());
+    if settings.abilities.asks_for_chroot && !settings.user.is_empty() {
+        // Where it is: elsewhere a worker could not reach the sockets.
+        lines.push("chroot /".to_owned());
+    }
     lines.iter().flat_map(|line| ["    ", line, "\n"]).collect()
 }
 

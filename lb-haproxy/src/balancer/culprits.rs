@@ -6,17 +6,14 @@ use lb_core::balancer::{Aside, quoted};
 use lb_core::{BackendName, SetAside};
 
 use super::compose::{CONFIG, Composed};
+use super::log::{Entry, entries};
 
 /// Who is to blame for what a check wrote: parts to set aside with the reason.
 pub(crate) fn culprits(output: &str, composed: &Composed, staged: &Path) -> Aside {
     let mut aside = Aside::new();
-    for line in output.lines().filter(|l| l.contains("[ALERT]")) {
-        let at = line_number(line, staged);
-        let reason = || match (line.split_once(" : "), at) {
-            (Some((_, text)), _) => text.replace(&staged.display().to_string(), CONFIG),
-            (None, _) => line.to_owned(),
-        };
-        if let Some(part) = blame(line, at, composed) {
+    for Entry { text, .. } in entries(output).iter().filter(|entry| entry.is_alert()) {
+        if let Some(part) = blame(text, line_number(text, staged), composed) {
+            let reason = || text.replace(&staged.display().to_string(), CONFIG);
             aside.entry(part).or_insert_with(reason);
         }
     }
@@ -109,6 +106,7 @@ mod tests {
             hard_stop_after: Duration::from_secs(60),
             max_reloads: 8,
             user: Vec::new(),
+            abilities: crate::Abilities::default(),
         };
         let limits = Resources::default().limits(0);
         let dir = Path::new("/run/lb");
@@ -136,5 +134,39 @@ mod tests {
         let alert = "[ALERT] (1) : config : Proxy 'listener_443': no SSL certificate specified\n";
         assert_eq!(blamed(alert), [SetAside::Listener(443)]);
         assert!(blamed("[ALERT] (1) : config : Fatal errors found in configuration.\n").is_empty());
+    }
+
+    #[test]
+    fn a_broken_certificate_is_its_apps_affair_however_it_is_told() {
+        let in_one_line = [
+            "unable to load certificate from file '443.a.web.pem'.", // 2.6.12
+            "unable to load certificate from file '443.a.web.pem': header too long.", // 2.8.25
+        ]
+        .map(|said| format!("'crt-list' : {said}"));
+        // 3.0.11, 3.2.26 and 3.4.0.
+        let in_three = "\u{20}
+  'crt-list' : error processing line 1 in file 'listener-443.crt-list' : unable to load certificate from file '443.a.web.pem': header too long.
+  unable to load SSL private key into SSL Context '443.a.web.pem': passed a null parameter."
+            .to_owned();
+        for said in in_one_line.into_iter().chain([in_three]) {
+            let output = format!(
+                "[NOTICE]   (4076) : haproxy version is 3.0.11-1+deb13u4
+[ALERT]    (4076) : config : parsing [/run/lb/next/haproxy.cfg:2] : 'bind 127.0.0.1:29443' in section 'frontend' : {said}
+[ALERT]    (4076) : config : Error(s) found in configuration file : /run/lb/next/haproxy.cfg
+[ALERT]    (4076) : config : Fatal errors found in configuration.
+"
+            );
+            let aside = culprits(&output, &composed(), Path::new("/run/lb/next/haproxy.cfg"));
+            assert_eq!(
+                aside.keys().collect::<Vec<_>>(),
+                [&SetAside::Backend(backend("a"))],
+                "{said}"
+            );
+            let reason = aside.values().next().unwrap();
+            assert!(
+                reason.contains("[haproxy.cfg:2]") && reason.contains("443.a.web.pem"),
+                "{reason}"
+            );
+        }
     }
 }

@@ -23,6 +23,7 @@ use super::look::{InForce, Met};
 use super::members::{self, Member, Steps};
 use super::reload::Tried;
 use crate::control::{self, Master, Session, Socket};
+use crate::{Abilities, Version};
 
 /// Least time between two reloads: an old worker costs memory for as long as its connections live.
 pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,7 +54,16 @@ pub(crate) struct Engine {
     pub(super) totals: Totals,
     pub(super) reloads: u64,
     pub(super) last_attempt: Option<Instant>,
+    /// Of the HAProxy that runs or will be started, once it is known.
+    told: Option<Told>,
     refused: Refused,
+}
+
+/// A version, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Told {
+    text: String,
+    abilities: Abilities,
 }
 
 impl Engine {
@@ -66,6 +76,7 @@ impl Engine {
             totals: Totals::default(),
             reloads: 0,
             last_attempt: None,
+            told: None,
             refused: Refused::default(),
         }
     }
@@ -75,6 +86,7 @@ impl Engine {
         let asked = table.hash();
         let mut met = self.meet_expected().await?;
         self.remember(&met).await?;
+        self.parts.settings.abilities = self.told(&met).await?.abilities;
         let mut aside = self.refused.still(table, Instant::now());
         let (mut held, mut failure) = (Held::default(), None);
         for _ in 0..MOST_TRIES {
@@ -134,17 +146,37 @@ impl Engine {
 
     /// What it is.
     pub(crate) async fn describe(&mut self) -> Result<BalancerInfo, Failure> {
-        let version = match self.meet().await? {
-            Met::Up(_, info) => info.version,
-            Met::Down | Met::Foreign => String::new(),
+        let met = self.meet().await?;
+        let (version, abilities) = match self.told(&met).await {
+            Ok(told) => (told.text.clone(), told.abilities.shown()),
+            Err(error) if matches!(met, Met::Up(..)) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "version not known yet");
+                Default::default()
+            }
         };
         Ok(BalancerInfo {
             name: "haproxy".to_owned(),
             version,
             servers_without_reload: true,
             membership: Membership::RunTime,
+            abilities,
             reloads: self.reloads,
         })
+    }
+
+    /// What runs tells; where nothing does, the program that will, once.
+    async fn told(&mut self, met: &Met) -> Result<&Told, Failure> {
+        let text = match (met, self.told.take()) {
+            (Met::Up(_, info), Some(told)) if told.text == info.version => {
+                return Ok(self.told.insert(told));
+            }
+            (Met::Down | Met::Foreign, Some(told)) => return Ok(self.told.insert(told)),
+            (Met::Up(_, info), _) => info.version.clone(),
+            (Met::Down | Met::Foreign, None) => self.parts.launch.version().await?,
+        };
+        let abilities = text.parse::<Version>()?.abilities();
+        Ok(self.told.insert(Told { text, abilities }))
     }
 
     /// Ends it and removes what it made.

@@ -115,6 +115,7 @@ mod tests {
             hard_stop_after: Duration::from_secs(60),
             max_reloads: 8,
             user: vec!["user haproxy".to_owned()],
+            abilities: crate::Abilities::default(),
         };
         let limits = Resources::default().limits(servers);
         Composed::new(table, table.hash(), rendered, Path::new("/run/lb"), &settings, limits)

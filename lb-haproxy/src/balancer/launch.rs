@@ -9,12 +9,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_core::balancer::{Failure, Owner, run_program, shortened};
+use lb_core::balancer::{Failure, Owner, run_program};
 use lb_core::{Error, Exit};
 
 pub(crate) use self::attached::Attached;
 pub(crate) use self::container::InContainer;
 pub(crate) use self::process::AsProcess;
+
+use crate::version;
 
 /// Longest time the check of a configuration may take.
 pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(20);
@@ -22,6 +24,9 @@ pub(crate) const CHECK_DEADLINE: Duration = Duration::from_secs(20);
 /// One way to have a HAProxy.
 #[async_trait]
 pub(crate) trait Launch: Debug + Send + Sync {
+    /// What the HAProxy that will run calls its version.
+    async fn version(&self) -> Result<String, Failure>;
+
     /// Has a configuration checked by the HAProxy that will run it.
     async fn check(&self, config: &Path) -> Result<Checked, Failure>;
 
@@ -62,6 +67,12 @@ async fn check_by(program: &Path, config: &Path) -> Result<Checked, Failure> {
     Ok(Checked::from(exit.map_err(|e| unchecked(&e))?))
 }
 
+/// Runs `haproxy -v` as a process.
+async fn version_by(program: &Path) -> Result<String, Failure> {
+    let exit = run_program(program, &["-v".into()], CHECK_DEADLINE).await;
+    Ok(version::named(&exit.map_err(|e| unchecked(&e))?.output).to_owned())
+}
+
 /// Nothing could be said about the file.
 fn unchecked(error: &Error) -> Failure {
     let message = format!("{}: {}", error.subject(), error.message());
@@ -91,14 +102,4 @@ fn unprivileged() -> Vec<String> {
         (true, false) => &["uid 65534", "gid 65534"],
     };
     lines.iter().map(ToString::to_string).collect()
-}
-
-/// What HAProxy complains of in its latest start or reload.
-pub(crate) fn complaints(log: &str) -> String {
-    let latest = log.rfind("haproxy version is").map_or(log, |at| &log[at..]);
-    let alerts: Vec<&str> = latest.lines().filter(|l| l.contains("[ALERT]")).collect();
-    shortened(&match alerts.is_empty() {
-        true => latest.to_owned(),
-        false => alerts.join("; "),
-    })
 }

@@ -69,7 +69,9 @@ impl Resources {
     /// A limit below the known one.
     fn news(&self, log: &str) -> Option<u64> {
         let (_, rest) = log.rsplit_once("Cannot raise FD limit to ")?;
-        let (_, rest) = rest.split_once("limit is ")?;
+        // 3.4 tells the limit now and how far that can be raised.
+        let (_, rest) =
+            rest.split_once("hard limit is ").or_else(|| rest.split_once("limit is "))?;
         let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
         let limit = digits.parse().ok()?;
         self.descriptors.is_none_or(|known| limit < known).then_some(limit)
@@ -134,6 +136,9 @@ mod tests {
         assert_eq!(resources.descriptors, Some(20_000));
         assert!(!resources.learn(log), "nothing new");
         assert!(!resources.learn("Loading failure!"));
+        let of_3_4 = "[haproxy.main()] Cannot raise FD limit to 90000000, current limit is 1024 and hard limit is 4096. You may prefer to let HAProxy adjust the limit by itself; you may also force a new 'maxconn' value that is a bit lower than half of the hard limit minus listeners and checks.";
+        assert!(resources.learn(of_3_4));
+        assert_eq!(resources.descriptors, Some(4_096));
     }
 
     #[test]

@@ -1,28 +1,19 @@
 //! A new shape: checked, put in place, started or reloaded, and seen running; or everything put back.
 
-use std::time::Duration;
-
 use lb_core::balancer::{Aside, Failure, Owner, reasons, shortened};
 use lb_core::{Change, TableHash};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::compose::Composed;
 use super::culprits::culprits;
 use super::engine::{Engine, blocking, filed};
 use super::filed::Filed;
-use super::launch::{Checked, complaints};
-use super::look::{InForce, LOOK_AGAIN, Met};
+use super::launch::Checked;
+use super::log::complaints;
+use super::look::{InForce, Met};
 use super::members::Member;
 use super::totals::readings;
-use crate::control::{Processes, Reloaded, WorkerInfo};
-
-/// Longest time from the reload until the new worker shows its mark and the old one has stopped to accept...
-const SEEN_WITHIN: Duration = Duration::from_secs(2);
-/// ... and more for each so many bytes of configuration, which take time to read.
-const BYTES_A_SECOND: usize = 4 * 1024 * 1024;
-
-/// How often the log is read while HAProxy does not come up: it may say what to do otherwise.
-const LOG_AGAIN: Duration = Duration::from_millis(500);
+use crate::control::WorkerInfo;
 
 /// How a try ended, when it did not fail for good.
 #[derive(Debug)]
@@ -108,74 +99,6 @@ impl Engine {
         if let Ok(stat) = self.master.stat(info.pid).await {
             self.totals.add(info.run(), readings(&stat));
         }
-    }
-
-    /// Starts or reloads, and waits until the new worker is seen.
-    async fn bring_up(&self, composed: &Composed, met: &Met) -> Result<WorkerInfo, Failure> {
-        let size = Duration::from_secs((composed.text.len() / BYTES_A_SECOND) as u64);
-        if matches!(met, Met::Down) {
-            self.parts.launch.start().await?;
-            let deadline = Instant::now() + self.parts.launch.start_deadline() + size;
-            return self.seen(&composed.mark, None, deadline).await;
-        }
-        let before = self.processes().await?;
-        match self.master.reload().await? {
-            Reloaded::Refused(log) => Err(Failure::NotSeen { message: complaints(&log) }),
-            Reloaded::Done | Reloaded::Unknown => {
-                let deadline = Instant::now() + SEEN_WITHIN + size;
-                self.seen(&composed.mark, Some(&before), deadline).await
-            }
-        }
-    }
-
-    /// Waits for a worker that is new, carries the mark and accepts, while no earlier one does.
-    async fn seen(
-        &self,
-        mark: &str,
-        before: Option<&Processes>,
-        deadline: Instant,
-    ) -> Result<WorkerInfo, Failure> {
-        let mut read = Instant::now();
-        loop {
-            if let Some(worker) = self.look(mark, before).await? {
-                return Ok(worker);
-            }
-            let late = Instant::now() >= deadline;
-            if late || (before.is_none() && read.elapsed() >= LOG_AGAIN) {
-                read = Instant::now();
-                let log = complaints(&self.parts.launch.log().await);
-                if late || self.parts.resources.would_learn(&log) {
-                    let message = format!("no worker with mark {mark} in time; {log}");
-                    return Err(Failure::NotSeen { message });
-                }
-            }
-            sleep(LOOK_AGAIN).await;
-        }
-    }
-
-    async fn look(
-        &self,
-        mark: &str,
-        before: Option<&Processes>,
-    ) -> Result<Option<WorkerInfo>, Failure> {
-        // The master is itself replaced during a reload, and may not be there yet after a start.
-        let Ok(now) = self.master.processes().await else { return Ok(None) };
-        if before.is_some_and(|b| now.reloads > b.reloads) && now.failed > 0 {
-            let message = complaints(&self.parts.launch.log().await);
-            return Err(Failure::NotSeen { message });
-        }
-        let earlier = before.and_then(Processes::worker);
-        let Some(worker) = now.worker().filter(|w| Some(*w) != earlier) else { return Ok(None) };
-        let Ok(info) = self.master.info(worker).await else { return Ok(None) };
-        if info.mark != mark || info.stopping {
-            return Ok(None);
-        }
-        let accepts = match earlier.filter(|worker| now.old.contains(worker)) {
-            // One that does not say so may still accept; one that ended is not among the old next time.
-            Some(old) => !self.master.info(old).await.is_ok_and(|info| info.stopping),
-            None => false,
-        };
-        Ok((!accepts).then_some(info))
     }
 
     /// The files are the last good ones again: what now?

@@ -25,7 +25,9 @@ pub(crate) async fn set_certificate(
     let lines = pem.expose().lines().filter(|l| !l.is_empty());
     let payload: String = lines.flat_map(|l| [l, "\n"]).collect();
     let reply = socket.ask(&format!("{set} <<\n{payload}")).await?;
-    match reply.starts_with("Transaction created") || reply.starts_with("Transaction updated") {
+    let begun =
+        |l: &str| ["Transaction created", "Transaction updated"].iter().any(|b| l.starts_with(b));
+    match reply.lines().any(begun) {
         true => Ok(()),
         false => Err(Failure::reply(set, &reply)),
     }
@@ -35,7 +37,8 @@ pub(crate) async fn set_certificate(
 pub(crate) async fn commit_certificate(socket: &Socket, name: &FileName) -> Result<(), Failure> {
     let commit = format!("commit ssl cert {name}");
     let reply = socket.ask(&commit).await?;
-    if reply.trim_end().ends_with("Success!") {
+    // Warnings may stand before and behind it.
+    if reply.lines().any(|line| line.trim_end().ends_with("Success!")) {
         return Ok(());
     }
     abort_certificate(socket, name).await;

@@ -48,14 +48,19 @@ impl Change {
     pub(crate) fn judge(&self, reply: &str) -> Result<Verdict, Failure> {
         let reply = reply.trim();
         match self {
-            Self::Add(..) if reply == "New server registered." => Ok(Verdict::Done),
-            Self::Delete(..) if reply == "Server deleted." || reply == "No such server." => {
+            // Warnings of a keyword may stand before it.
+            Self::Add(..) if reply.ends_with("New server registered.") => Ok(Verdict::Done),
+            Self::Delete(..)
+                if reply.ends_with("Server deleted.") || reply == "No such server." =>
+            {
                 Ok(Verdict::Done)
             }
             Self::Delete(..) if reply.starts_with("Server still has connections attached") => {
                 Ok(Verdict::Busy)
             }
             Self::Purge(..) if reply.ends_with("by 'stats socket command'") => Ok(Verdict::Done),
+            // It is there already: an earlier try ended with this port (2.6 says so in other words).
+            Self::Purge(..) if reply == "nothing changed" => Ok(Verdict::Done),
             Self::Purge(..) if reply == "No such server." => Ok(Verdict::Done),
             Self::ShutOne(..) if reply == "No such session (use 'show sess')." => Ok(Verdict::Done),
             Self::Add(..) | Self::Delete(..) | Self::Purge(..) => Err(self.unknown(reply)),
@@ -94,7 +99,7 @@ mod tests {
         (BackendName::new("a.b").unwrap(), ServerName::new("s2").unwrap())
     }
 
-    // Answers recorded from 2.6.12.
+    // Recorded from 2.6.12, 2.8.25, 3.0.11, 3.2.26 and 3.4.0: where they differ, one of each kind.
     #[test]
     fn known_answers_are_understood() {
         let (b, s) = names();
@@ -102,14 +107,32 @@ mod tests {
         assert_eq!(add.to_string(), "add server a.b/s2 127.0.0.1:1 id 2");
         assert_eq!(add.judge("New server registered.\n").unwrap(), Verdict::Done);
         let delete = Change::Delete(b.clone(), s.clone());
-        assert_eq!(delete.judge("Server deleted.").unwrap(), Verdict::Done);
-        assert_eq!(delete.judge("No such server.\n").unwrap(), Verdict::Done);
-        let busy = "Server still has connections attached to it, cannot remove it.";
-        assert_eq!(delete.judge(busy).unwrap(), Verdict::Busy);
+        for done in ["Server deleted.\n", "Server deleted.\n\n", "No such server.\n"] {
+            assert_eq!(delete.judge(done).unwrap(), Verdict::Done, "{done:?}");
+        }
+        for end in ["", "\n", "\n\n"] {
+            let busy =
+                format!("Server still has connections attached to it, cannot remove it.{end}");
+            assert_eq!(delete.judge(&busy).unwrap(), Verdict::Busy, "{busy:?}");
+        }
+        let warned = "'x' : deprecated.\nNew server registered.\n\n";
+        assert_eq!(add.judge(warned).unwrap(), Verdict::Done);
         let purge = Change::Purge(b.clone(), s.clone(), 1);
-        let moved = "no need to change the addr, port changed from '29095' to '1' by 'stats socket command'\n";
-        assert_eq!(purge.judge(moved).unwrap(), Verdict::Done);
-        assert!(purge.judge("no need to change the addr, no need to change the port").is_err());
+        for moved in [
+            "no need to change the addr, port changed from '29095' to '1' by 'stats socket command'\n\n",
+            "no need to change the addr, no need to change the port by 'stats socket command'\n\n",
+            "IP changed from '10.0.0.1' to '127.0.0.1', port changed from '80' to '1' by 'stats socket command'\n\n",
+            "port changed from '18082' to '1' by 'stats socket command'\n\n",
+            "nothing changed\n\n",
+            "No such server.\n\n",
+        ] {
+            assert_eq!(purge.judge(moved).unwrap(), Verdict::Done, "{moved:?}");
+        }
+        for other in
+            ["", "no need to change the addr, no need to change the port", "No such backend."]
+        {
+            assert!(purge.judge(other).is_err(), "{other:?}");
+        }
         let ended = Change::ShutOne("0x562cef67d750".into());
         assert_eq!(ended.to_string(), "shutdown session 0x562cef67d750");
         assert_eq!(ended.judge("No such session (use 'show sess').\n").unwrap(), Verdict::Done);
@@ -127,6 +150,8 @@ mod tests {
             "'id' : custom id 2 already used at (null):0 ('server s2').\n",
             "unknown keyword 'foo'; did you mean 'tfo' maybe ?\n",
             "No such backend.",
+            "'enabled' option is not accepted for dynamic server\n\n",
+            "Unknown command: 'add server', but maybe one of the following ones is a better match:\n",
         ] {
             assert!(add.judge(reply).is_err(), "{reply:?}");
         }

@@ -21,10 +21,14 @@ pub(crate) struct Processes {
 
 impl Processes {
     /// Reads the table: sections begin with `#`, lines hold pid, type and reloads.
+    ///
+    /// After a reload that failed the worker in force stands among the old ones (3.2): it is the one that has seen
+    /// the fewest reloads.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || Failure::reply("show proc", text);
         let mut processes =
             Self { master: 0, reloads: 0, failed: 0, workers: Vec::new(), old: Vec::new() };
+        let mut old = Vec::new();
         let mut section = "";
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
             if let Some(title) = line.strip_prefix('#') {
@@ -33,21 +37,27 @@ impl Processes {
             }
             let mut fields = line.split_whitespace();
             let (pid, kind, reloads) = (fields.next(), fields.next(), fields.next());
+            let reloads = || reloads.and_then(|r| r.parse::<u64>().ok()).ok_or_else(wrong);
             // Not 0: to a signal, that is the sender's own group.
             let pid: NonZeroU32 = pid.and_then(|p| p.parse().ok()).ok_or_else(wrong)?;
             let pid = pid.get();
             match (kind, section) {
                 (Some("master"), _) => {
                     processes.master = pid;
-                    processes.reloads = reloads.and_then(|r| r.parse().ok()).ok_or_else(wrong)?;
+                    processes.reloads = reloads()?;
                     processes.failed = failed(line).ok_or_else(wrong)?;
                 }
                 (Some("worker"), "workers") => processes.workers.push(pid),
-                (Some("worker"), "old workers") => processes.old.push(pid),
+                (Some("worker"), "old workers") => old.push((reloads()?, pid)),
                 (Some(_), "programs" | "old programs") => {}
                 _ => return Err(wrong()),
             }
         }
+        if processes.workers.is_empty() && processes.failed > 0 {
+            let in_force = (0..old.len()).min_by_key(|at| old[*at].0);
+            processes.workers.extend(in_force.map(|at| old.remove(at).1));
+        }
+        processes.old = old.into_iter().map(|(_, pid)| pid).collect();
         match processes.master {
             0 => Err(wrong()),
             _ => Ok(processes),
@@ -86,6 +96,30 @@ mod tests {
         let p = Processes::parse(OLD).unwrap();
         assert_eq!((p.reloads, p.failed), (5, 1));
         assert_eq!((p.workers, p.old), (vec![1271], vec![1233, 1240]));
+    }
+
+    // Recorded from 3.2.26 and 3.4.0, with connections that keep the old ones: before and after reloads that failed.
+    const BEFORE_3_2: &str = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n12220           master          2 [failed: 0]   0d00h00m06s     3.2.26-1       \n# workers\n12415           worker          0               0d00h00m01s     3.2.26-1       \n# old workers\n12325           worker          1               0d00h00m03s     3.2.26-1       \n12227           worker          2               0d00h00m06s     3.2.26-1       \n\n";
+    const FAILED_3_2: &str = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n12220           master          4 [failed: 1]   0d00h00m08s     3.2.26-1       \n# workers\n# old workers\n12415           worker          2               0d00h00m03s     3.2.26-1       \n12325           worker          3               0d00h00m05s     3.2.26-1       \n12227           worker          4               0d00h00m08s     3.2.26-1       \n\n";
+    const FAILED_3_4: &str = "#<PID>          <type>          <reloads>       <uptime>        <version>      \n10836           master          2 [failed: 1]   0d00h00m11s     3.4.0-64a335366\n# workers\n# old workers\n12592           worker          1               0d00h00m03s     3.4.0-64a335366\n\n";
+
+    #[test]
+    fn the_worker_in_force_stays_so_when_a_reload_failed() {
+        let before = Processes::parse(BEFORE_3_2).unwrap();
+        assert_eq!((before.worker(), &before.old), (Some(12415), &vec![12325, 12227]));
+        let after = Processes::parse(FAILED_3_2).unwrap();
+        assert_eq!((after.reloads, after.failed), (4, 1));
+        assert_eq!((after.workers, after.old), (before.workers, before.old));
+        let after = Processes::parse(FAILED_3_4).unwrap();
+        assert_eq!((after.workers, after.old), (vec![12592], vec![]));
+        // In whatever order they stand.
+        let mut lines: Vec<&str> = FAILED_3_2.trim_end().lines().collect();
+        lines[4..].reverse();
+        let after = Processes::parse(&lines.join("\n")).unwrap();
+        assert_eq!((after.worker(), after.old.len()), (Some(12415), 2));
+        // Between two good ones there is none for a moment: an old one is not it.
+        let moment = FAILED_3_2.replace("[failed: 1]", "[failed: 0]");
+        assert_eq!(Processes::parse(&moment).unwrap().worker(), None);
     }
 
     #[test]

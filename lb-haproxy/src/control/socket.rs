@@ -34,7 +34,16 @@ impl Socket {
 
     /// Sends one command and reads its answer to the end of the connection.
     pub(crate) async fn ask(&self, command: &str) -> Result<String, Failure> {
-        self.bounded(command, async {
+        self.ask_within(command, DEADLINE).await
+    }
+
+    /// The same for a command that may take longer than others.
+    pub(crate) async fn ask_within(
+        &self,
+        command: &str,
+        deadline: Duration,
+    ) -> Result<String, Failure> {
+        within(deadline, &self.path, command, async {
             let mut stream = self.connect().await?;
             let cut = |_| Failure::Cut { path: self.path.clone(), command: first_line(command) };
             stream.write_all(format!("{command}\n").as_bytes()).await.map_err(cut)?;
@@ -48,7 +57,7 @@ impl Socket {
 
     /// Opens a connection for many commands.
     pub(crate) async fn session(&self) -> Result<Session, Failure> {
-        let stream = self.bounded("prompt", self.connect()).await?;
+        let stream = within(DEADLINE, &self.path, "prompt", self.connect()).await?;
         let mut session = Session { stream, path: self.path.clone(), unread: Vec::new() };
         session.run(&["prompt"]).await?;
         Ok(session)
@@ -58,14 +67,6 @@ impl Socket {
         UnixStream::connect(&self.path)
             .await
             .map_err(|source| Failure::Connect { path: self.path.clone(), source })
-    }
-
-    async fn bounded<T>(
-        &self,
-        command: &str,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        within(&self.path, command, work).await
     }
 }
 
@@ -95,7 +96,7 @@ impl Session {
             let (batch, later) = rest.split_at(batch_len(rest));
             let path = self.path.clone();
             let first = batch[0].as_ref();
-            within(&path, first, self.run_batch(batch, &mut answers)).await?;
+            within(DEADLINE, &path, first, self.run_batch(batch, &mut answers)).await?;
             rest = later;
         }
         Ok(answers)
@@ -148,13 +149,14 @@ fn first_line(command: &str) -> String {
 }
 
 async fn within<T>(
+    deadline: Duration,
     path: &Path,
     command: &str,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    timeout(DEADLINE, work).await.unwrap_or_else(|_| {
+    timeout(deadline, work).await.unwrap_or_else(|_| {
         let command = first_line(command);
-        Err(Failure::Silent { path: path.to_owned(), command, deadline: DEADLINE })
+        Err(Failure::Silent { path: path.to_owned(), command, deadline })
     })
 }
 

@@ -1,5 +1,7 @@
 //! What the balancer's tests share: a real HAProxy as a process.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
+
+mod spoiling;
 
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,8 @@ use lb_core::{Change, LoadBalancer, RoutingTable, Traffic};
 use lb_haproxy::{HaproxyBalancer, HaproxyRenderer};
 use lb_test_support::processes;
 use tempfile::TempDir;
+
+pub use self::spoiling::{Spoiling, TOO_MANY, script};
 
 /// The binary the tests run.
 pub fn haproxy() -> PathBuf {
@@ -28,18 +32,27 @@ impl Bench {
     }
 
     pub fn rendered_by(renderer: Arc<dyn lb_core::ConfigRenderer>) -> Self {
+        Self::made(renderer, haproxy())
+    }
+
+    /// Run by another program, which executes HAProxy.
+    pub fn of(program: PathBuf) -> Self {
+        Self::made(Arc::new(HaproxyRenderer::new()), program)
+    }
+
+    fn made(renderer: Arc<dyn lb_core::ConfigRenderer>, program: PathBuf) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let dir = tempfile::Builder::new().prefix("lbh").tempdir_in("/tmp").unwrap();
-        let balancer = balancer(dir.path(), renderer);
+        let balancer = balancer(dir.path(), renderer, program);
         Self { dir, balancer }
     }
 
     /// A second balancer on the same directory.
     pub fn again(&self) -> HaproxyBalancer {
-        balancer(self.dir.path(), Arc::new(HaproxyRenderer::new()))
+        balancer(self.dir.path(), Arc::new(HaproxyRenderer::new()), haproxy())
     }
 
     pub async fn apply(&self, table: &RoutingTable) -> Change {
@@ -97,8 +110,12 @@ impl Drop for Bench {
     }
 }
 
-fn balancer(dir: &Path, renderer: Arc<dyn lb_core::ConfigRenderer>) -> HaproxyBalancer {
-    HaproxyBalancer::builder(dir).renderer(renderer).as_process(haproxy()).build().unwrap()
+fn balancer(
+    dir: &Path,
+    renderer: Arc<dyn lb_core::ConfigRenderer>,
+    program: PathBuf,
+) -> HaproxyBalancer {
+    HaproxyBalancer::builder(dir).renderer(renderer).as_process(program).build().unwrap()
 }
 
 fn say(socket: &Path, command: &str) -> std::io::Result<String> {

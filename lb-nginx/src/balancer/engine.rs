@@ -1,6 +1,6 @@
 //! The one owner of an NGINX.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -141,6 +141,7 @@ impl Engine {
             version: abilities.version.clone(),
             servers_without_reload: abilities.lua(),
             membership: abilities.membership,
+            abilities: BTreeSet::new(),
             reloads: self.reloads,
         })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lb_core::balancer::{Failure, Owner};
 
-use super::{Checked, Launch, check_by};
+use super::{Checked, Launch, check_by, version_by};
 use crate::balancer::limits::own_descriptors;
 
 /// A HAProxy started by somebody else from our file.
@@ -19,6 +19,10 @@ pub(crate) struct Attached {
 
 #[async_trait]
 impl Launch for Attached {
+    async fn version(&self) -> Result<String, Failure> {
+        version_by(&self.checker).await
+    }
+
     async fn check(&self, config: &Path) -> Result<Checked, Failure> {
         check_by(&self.checker, config).await
     }

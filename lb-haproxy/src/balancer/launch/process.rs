@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lb_core::balancer::{ConfigDirectory, Failure, KeptProcess, Owner};
 
-use super::{Checked, Launch, check_by, unprivileged};
+use super::{Checked, Launch, check_by, unprivileged, version_by};
 use crate::balancer::compose::MASTER_SOCKET;
 use crate::balancer::limits::own_descriptors;
 
@@ -31,6 +31,10 @@ impl AsProcess {
 
 #[async_trait]
 impl Launch for AsProcess {
+    async fn version(&self) -> Result<String, Failure> {
+        version_by(&self.program).await
+    }
+
     async fn check(&self, config: &Path) -> Result<Checked, Failure> {
         check_by(&self.program, config).await
     }

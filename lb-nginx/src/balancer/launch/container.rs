@@ -68,7 +68,7 @@ impl Launch for InContainer {
     async fn start(&self) -> Result<(), Failure> {
         let directory = self.0.directory.display().to_string();
         let words = ["sh", "-c", RUN, "nginx", &directory];
-        Ok(self.0.start(words.map(str::to_owned).to_vec()).await?)
+        Ok(self.0.start(words.map(str::to_owned).to_vec(), []).await?)
     }
 
     async fn reload(&self) -> Result<(), Failure> {
