@@ -8,6 +8,7 @@ mod ask;
 mod container;
 mod directory;
 mod failure;
+mod pacing;
 mod ports;
 mod process;
 mod queue;
@@ -28,6 +29,7 @@ pub use self::ask::{Ask, ListenerProbe, ProbeAnswer, ask};
 pub use self::container::BalancerContainer;
 pub use self::directory::{ConfigDirectory, Snapshot};
 pub use self::failure::{Failure, shortened};
+pub use self::pacing::{LONGEST_RELOAD_INTERVAL, RELOAD_INTERVAL, reload_interval};
 pub use self::ports::{Held, Owner};
 pub use self::process::{KeptProcess, run_program};
 pub use self::queue::{TableEngine, TableQueue, Turn};
@@ -108,6 +110,9 @@ pub struct BalancerInfo {
     pub abilities: BTreeSet<Ability>,
     /// Reloads since this value was made.
     pub reloads: u64,
+    /// Connections of old workers that were shut since then, because too many old workers held some.
+    #[serde(default)]
+    pub cut: u64,
 }
 
 /// What a version of a balancer can do that earlier ones cannot.

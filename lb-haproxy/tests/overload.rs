@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use balancer_support::Bench;
 use common::Proxy;
-use lb_core::{Backend, LoadBalancer, Protocol::Http};
-use lb_haproxy::{HaproxyBalancer, MAX_OLD_WORKERS};
+use lb_core::{Backend, Change, LoadBalancer, Protocol::Http};
+use lb_haproxy::HaproxyBalancer;
 use lb_test_support::client::{Stream, get};
 use lb_test_support::live::{App, Client, Manner::Echo, ask, free_ports};
 use lb_test_support::{Apps, Instance, Routes, eventually, free_port};
@@ -142,24 +142,52 @@ async fn what_waits_longer_than_the_queue_allows_is_shed_with_503() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn old_workers_with_connections_are_no_more_than_their_bound() {
-    let (bench, port) = (Bench::new(), free_port());
+    let most = NonZeroU32::new(3).unwrap();
+    let (mut bench, port) = (Bench::new(), free_port());
+    bench.balancer = HaproxyBalancer::builder(bench.dir.path())
+        .as_process(common::haproxy())
+        .max_old_workers(most)
+        .build()
+        .unwrap();
     let a = Instance::http("a").await;
     let mut table = Apps::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
     bench.apply(&table.0).await;
     let mut held = Vec::new();
-    for round in 0..MAX_OLD_WORKERS + 3 {
+    for round in 0..most.get() + 2 {
         held.push(Stream::websocket(port, "/ws").await);
         table = table.http(free_port(), "/", &format!("late{round}"));
         bench.apply(&table.0).await;
-        let most = u64::from(MAX_OLD_WORKERS);
         eventually("no more than the bound", async || {
-            u64::from(bench.traffic().await.old_workers) <= most
+            bench.traffic().await.old_workers <= most.get()
         })
         .await;
     }
-    assert!(bench.traffic().await.old_workers > MAX_OLD_WORKERS / 2, "they were held");
-    assert!(!held[0].echoes("the oldest").await, "it had to go");
-    assert!(held.last_mut().unwrap().echoes("the latest").await);
+    assert_eq!(bench.traffic().await.old_workers, most.get(), "they were held");
+    assert_eq!(bench.balancer.describe().await.unwrap().cut, 2, "and it is said");
+    for stream in &mut held[..2] {
+        assert!(!stream.echoes("the oldest").await, "they had to go");
+    }
+    for stream in &mut held[2..] {
+        assert!(stream.echoes("the latest").await);
+    }
+}
+
+/// It was cut at the seventeenth, by a bound on the reloads a worker may see.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn a_stream_lives_through_any_number_of_reloads() {
+    let (bench, port) = (Bench::new(), free_port());
+    let a = Instance::http("a").await;
+    let mut table = Apps::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
+    bench.apply(&table.0).await;
+    let mut stream = Stream::websocket(port, "/ws").await;
+    for round in 0..20 {
+        table = table.http(port, &format!("/{round}"), &format!("late{round}"));
+        assert_eq!(bench.apply(&table.0).await, Change::Reload);
+        assert!(stream.echoes("held").await, "cut at reload {round}");
+    }
+    assert_eq!(bench.traffic().await.old_workers, 1, "those without connections have ended");
+    assert_eq!(bench.balancer.describe().await.unwrap().cut, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -111,6 +111,7 @@ impl LoadBalancer for LocalBalancer {
             membership: Membership::RunTime,
             abilities: BTreeSet::new(),
             reloads: 0,
+            cut: 0,
         })
     }
 

@@ -247,6 +247,7 @@ impl LoadBalancer for MemoryBalancer {
                 membership: Membership::RunTime,
                 abilities: BTreeSet::new(),
                 reloads: self.reloads(),
+                cut: 0,
             })
         };
         self.shared.faults.call(Op::Describe, "balancer", info).await

@@ -50,7 +50,7 @@ pub(super) fn take_in(pass: &mut Pass<'_>, world: &World) {
             pass.unknown.push(index as u32);
             if !host.ledger.met {
                 // Its old workers live on for a while after the table is replaced.
-                let until = now + pass.cluster.hard_stop_after;
+                let until = now + pass.cluster.address_rest;
                 host.edit().quarantine = until;
                 pass.quarantine = until;
             }

@@ -60,6 +60,8 @@ pub(super) struct Pass<'a> {
     pub settled: bool,
     /// Before this time nothing is given out that balancers of other hosts lead to.
     pub quarantine: Duration,
+    /// The longest that any app lets a client's connection wait for its next request.
+    pub kept_alive: Duration,
     /// Hosts whose balancers serve tables nobody remembers, by index.
     pub unknown: Vec<u32>,
     /// When this process began with the ledger.
@@ -372,6 +374,7 @@ pub(super) fn open<'a>(
         publish: world.hosts.len() > 1,
         settled: true,
         quarantine: ledger.quarantine,
+        kept_alive: kept_alive(world),
         unknown: Vec::new(),
         began: ledger.began.unwrap_or(now.monotonic),
         same_hosts,
@@ -381,6 +384,13 @@ pub(super) fn open<'a>(
     };
     let apps = gather(world, ledger, &pass);
     (pass, apps)
+}
+
+/// Over all apps: they share listeners, and a client's connection with them.
+fn kept_alive(world: &World) -> Duration {
+    let ports = world.apps.values().flat_map(|view| view.app.ports.values());
+    let outside = ports.filter(|port| port.outside.is_some());
+    outside.map(|port| port.timeouts.keep_alive).max().unwrap_or_default()
 }
 
 fn gather<'a>(world: &'a World, ledger: &'a Ledger, pass: &Pass<'a>) -> Vec<AppState<'a>> {

@@ -220,7 +220,7 @@ pub(super) fn remove(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
     let resting = Resting {
         address: record.assignment.address,
         ports: record.assignment.published.values().copied().collect(),
-        until: pass.now.monotonic + pass.cluster.hard_stop_after + drain,
+        until: pass.now.monotonic + pass.cluster.address_rest.max(pass.kept_alive) + drain,
         seq: pass.seq,
     };
     let host = &mut pass.hosts[host as usize];

@@ -48,8 +48,10 @@ pub struct ClusterSpec {
     pub host_ports: RangeInclusive<u16>,
     /// How balancers reach instances of other hosts.
     pub reach: Reach,
-    /// How long a balancer's old workers may live after a reload (`hard-stop-after`): addresses rest as long.
-    pub hard_stop_after: Duration,
+    /// How long an address or host port that balancers led to is not given out again, beside an app's longest
+    /// `timeouts.keep_alive` and the drain: after a reload the worker before still answers one more request on each
+    /// connection it kept, and sends it where its own table says. Default 60 s.
+    pub address_rest: Duration,
 }
 
 /// How balancers reach instances of other hosts.
@@ -72,7 +74,7 @@ impl ClusterSpec {
             subnet_prefix: 24,
             host_ports: 20_000..=27_999,
             reach: Reach::HostPort,
-            hard_stop_after: Duration::from_secs(60),
+            address_rest: Duration::from_secs(60),
         }
     }
 

@@ -489,7 +489,7 @@ impl Sim {
         for c in all.into_iter().filter(|c| c.container.name != spec.name) {
             assert_ne!(c.address(), *address, "{} has the address of {instance}", c.container.name);
         }
-        let rest = self.cluster.hard_stop_after;
+        let rest = self.cluster.address_rest;
         if !self.strict {
             return;
         }

@@ -17,10 +17,11 @@ use super::launch::{AsProcess, Attached, InContainer, Launch};
 use super::limits::Resources;
 use crate::{Abilities, HaproxyRenderer};
 
-/// How long an old worker may live after a reload, unless said otherwise; also the planner's default.
-pub const HARD_STOP_AFTER: Duration = Duration::from_secs(60);
-/// Most old workers beside the current one: each holds its configuration and connections in memory.
-pub const MAX_OLD_WORKERS: u32 = 16;
+/// How long an old worker may keep its connections after a reload, unless said otherwise.
+pub const HARD_STOP_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Most old workers beside the current one, unless said otherwise: each holds its configuration and connections in
+/// memory.
+pub const MAX_OLD_WORKERS: u32 = 64;
 
 /// Settings of a [`HaproxyBalancer`]: see [`HaproxyBalancer::builder`].
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub struct HaproxyBalancerBuilder {
     mode: Option<Mode>,
     registry: Option<RegistryAuth>,
     hard_stop_after: Duration,
+    max_old_workers: u32,
     resources: Resources,
 }
 
@@ -48,6 +50,7 @@ impl HaproxyBalancerBuilder {
             mode: None,
             registry: None,
             hard_stop_after: HARD_STOP_AFTER,
+            max_old_workers: MAX_OLD_WORKERS,
             resources: Resources::default(),
         }
     }
@@ -109,11 +112,21 @@ impl HaproxyBalancerBuilder {
         self
     }
 
-    /// How long an old worker may keep its connections after a reload. Default [`HARD_STOP_AFTER`]. The
-    /// planner rests addresses for as long: tell it the same (`ClusterSpec::hard_stop_after`).
+    /// How long an old worker may keep its connections after a reload: websockets and TCP streams live on there
+    /// through changes of other apps, and are cut at this time. Default [`HARD_STOP_AFTER`].
     #[must_use]
     pub const fn hard_stop_after(mut self, time: Duration) -> Self {
         self.hard_stop_after = time;
+        self
+    }
+
+    /// Most old workers beside the current one. Default [`MAX_OLD_WORKERS`]. The more of them hold connections, the
+    /// rarer a reload becomes (up to 8: one a second; beside more, one in up to 20 s, see
+    /// [`reload_interval`](lb_core::balancer::reload_interval)); beyond this many the oldest one's connections are
+    /// shut, and counted in [`BalancerInfo::cut`](lb_core::BalancerInfo::cut).
+    #[must_use]
+    pub const fn max_old_workers(mut self, most: NonZeroU32) -> Self {
+        self.max_old_workers = most.get();
         self
     }
 
@@ -176,11 +189,19 @@ impl HaproxyBalancerBuilder {
         self.resources.descriptors = launch.descriptors();
         let settings = GlobalSettings {
             hard_stop_after: self.hard_stop_after,
-            max_reloads: MAX_OLD_WORKERS,
             user: launch.user(),
             abilities: Abilities::default(),
         };
         let resources = self.resources;
-        Ok(Parts { directory, master_socket, renderer, launch, settings, resources })
+        let max_old_workers = self.max_old_workers;
+        Ok(Parts {
+            directory,
+            master_socket,
+            renderer,
+            launch,
+            settings,
+            max_old_workers,
+            resources,
+        })
     }
 }

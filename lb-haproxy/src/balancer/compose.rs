@@ -27,13 +27,14 @@ pub(crate) const ADMIN_SOCKET: &str = "admin.sock";
 /// Where an old worker hands its stick tables to the next.
 pub(crate) const PEERS_SOCKET: &str = "peers.sock";
 
+/// More than any worker sees.
+const MAX_RELOADS: u32 = 1_000_000;
+
 /// What `global` says beside the table.
 #[derive(Debug, Clone)]
 pub(crate) struct GlobalSettings {
     /// How long an old worker may live.
     pub hard_stop_after: Duration,
-    /// How many reloads an old worker may see.
-    pub max_reloads: u32,
     /// Whom the workers run as: lines of `global`; none where the master is not root.
     pub user: Vec<String>,
     /// What the HAProxy that reads it can do.
@@ -214,7 +215,9 @@ fn global_lines(
         "stats socket {dir}/{ADMIN_SOCKET} mode 600 level admin expose-fd listeners"
     ));
     lines.push(format!("hard-stop-after {}ms", settings.hard_stop_after.as_millis()));
-    lines.push(format!("mworker-max-reloads {}", settings.max_reloads));
+    // Old workers are bounded by their number, not by the reloads they have seen: one that holds a stream may see any
+    // number of them. Newer versions have a bound of their own.
+    lines.push(format!("mworker-max-reloads {MAX_RELOADS}"));
     // The worker that hands its stick tables over connects as an unprivileged user.
     lines.push("unix-bind mode 666".to_owned());
     lines.extend(settings.user.iter().cloned());

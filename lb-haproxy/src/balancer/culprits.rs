@@ -104,7 +104,6 @@ mod tests {
         let rendered = RenderedConfig { fragments, files: BTreeMap::new() };
         let settings = GlobalSettings {
             hard_stop_after: Duration::from_secs(60),
-            max_reloads: 8,
             user: Vec::new(),
             abilities: crate::Abilities::default(),
         };

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lb_core::balancer::{
-    Aside, ConfigDirectory, Failure, Held, Owner, Refused, TableEngine, Totals, Turn, named_by,
-    reasons, reduced,
+    Aside, ConfigDirectory, Failure, Held, LONGEST_RELOAD_INTERVAL, Owner, Refused, TableEngine,
+    Totals, Turn, named_by, reasons, reduced, reload_interval,
 };
 use lb_core::{
     Applied, BalancerInfo, Change, ConfigRenderer, FileName, Membership, RoutingTable, TableHash,
@@ -25,8 +25,6 @@ use super::reload::Tried;
 use crate::control::{self, Master, Session, Socket};
 use crate::{Abilities, Version};
 
-/// Least time between two reloads: an old worker costs memory for as long as its connections live.
-pub(crate) const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Most times one call tries again with parts set aside.
 const MOST_TRIES: u32 = 6;
 /// How long a port may still be held by a HAProxy of ours that just ended.
@@ -40,6 +38,8 @@ pub(crate) struct Parts {
     pub renderer: Arc<dyn ConfigRenderer>,
     pub launch: Box<dyn Launch>,
     pub settings: GlobalSettings,
+    /// Most old workers beside the current one.
+    pub max_old_workers: u32,
     pub resources: Resources,
 }
 
@@ -54,6 +54,8 @@ pub(crate) struct Engine {
     pub(super) totals: Totals,
     pub(super) reloads: u64,
     pub(super) last_attempt: Option<Instant>,
+    /// Connections of old workers that were shut to make room.
+    pub(super) cut: u64,
     /// Of the HAProxy that runs or will be started, once it is known.
     told: Option<Told>,
     refused: Refused,
@@ -76,6 +78,7 @@ impl Engine {
             totals: Totals::default(),
             reloads: 0,
             last_attempt: None,
+            cut: 0,
             told: None,
             refused: Refused::default(),
         }
@@ -113,7 +116,7 @@ impl Engine {
                 aside.extend(taken);
                 continue;
             }
-            if let Some(wait) = self.too_early() {
+            if let Some(wait) = self.too_early(&met).await? {
                 return Ok(Turn::Wait(wait));
             }
             match self.reload(&composed, asked, &met).await? {
@@ -162,6 +165,7 @@ impl Engine {
             membership: Membership::RunTime,
             abilities,
             reloads: self.reloads,
+            cut: self.cut,
         })
     }
 
@@ -235,9 +239,19 @@ impl Engine {
         Composed::new(table, asked, rendered, directory, &self.parts.settings, limits)
     }
 
-    fn too_early(&self) -> Option<Duration> {
-        let since = self.last_attempt?.elapsed();
-        RELOAD_INTERVAL.checked_sub(since).filter(|wait| !wait.is_zero())
+    /// How long the next reload has to wait: the longer, the more old workers hold connections.
+    async fn too_early(&self, met: &Met) -> Result<Option<Duration>, Failure> {
+        let Some(since) = self.last_attempt.map(|at| at.elapsed()) else { return Ok(None) };
+        if since >= LONGEST_RELOAD_INTERVAL {
+            return Ok(None);
+        }
+        let old = match met {
+            Met::Up(..) if self.force.as_ref().is_some_and(|force| force.old_workers) => {
+                self.processes().await?.old.len() as u32
+            }
+            _ => 0,
+        };
+        Ok(reload_interval(old).checked_sub(since).filter(|wait| !wait.is_zero()))
     }
 
     /// Changes what needs no reload, if nothing else differs. `None`: it takes a reload.

@@ -113,7 +113,6 @@ mod tests {
         let rendered = HaproxyRenderer::new().render(table).unwrap();
         let settings = GlobalSettings {
             hard_stop_after: Duration::from_secs(60),
-            max_reloads: 8,
             user: vec!["user haproxy".to_owned()],
             abilities: crate::Abilities::default(),
         };

@@ -30,6 +30,37 @@ impl Engine {
         }
     }
 
+    /// Before a reload makes one more old worker than there may be, the oldest one's connections are shut: without
+    /// any it ends.
+    pub(super) async fn make_room(&mut self) {
+        if !self.force.as_ref().is_some_and(|force| force.old_workers) {
+            return;
+        }
+        match timeout(PATIENCE, self.shut_oldest()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the oldest worker's connections not shut"),
+            Err(_) => tracing::warn!(?PATIENCE, "the oldest worker's connections not all shut"),
+        }
+    }
+
+    async fn shut_oldest(&mut self) -> Result<(), Failure> {
+        let old = self.processes().await?.old;
+        let most = self.parts.max_old_workers as usize;
+        let Some(oldest) = old.last().filter(|_| old.len() >= most) else { return Ok(()) };
+        let sessions = self.of_old(*oldest, Master::sessions).await?.unwrap_or_default();
+        tracing::warn!(
+            old = old.len(),
+            most,
+            shut = sessions.len(),
+            "the oldest worker has to end"
+        );
+        for session in sessions {
+            self.master.shut(*oldest, &session).await?;
+            self.cut += 1;
+        }
+        Ok(())
+    }
+
     /// What an old worker says. `None`: it has ended, and holds nothing. Nothing else means that.
     pub(super) async fn of_old<T>(
         &self,

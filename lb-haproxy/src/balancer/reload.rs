@@ -41,6 +41,7 @@ impl Engine {
             return Ok(refused);
         }
         self.count_before_reload(met).await;
+        self.make_room().await;
         let directory = self.parts.directory.clone();
         let snapshot = {
             let (directory, staged) = (directory.clone(), composed.clone());

@@ -15,7 +15,7 @@ pub(crate) struct Processes {
     pub failed: u64,
     /// Workers of the configuration in force: one, or none for a moment.
     pub workers: Vec<u32>,
-    /// Workers of earlier ones, which end when their connections do.
+    /// Workers of earlier ones, which end when their connections do; the oldest last.
     pub old: Vec<u32>,
 }
 
@@ -57,6 +57,7 @@ impl Processes {
             let in_force = (0..old.len()).min_by_key(|at| old[*at].0);
             processes.workers.extend(in_force.map(|at| old.remove(at).1));
         }
+        old.sort_by_key(|(reloads, _)| *reloads);
         processes.old = old.into_iter().map(|(_, pid)| pid).collect();
         match processes.master {
             0 => Err(wrong()),
@@ -95,7 +96,7 @@ mod tests {
     fn old_workers_and_programs_are_told_apart() {
         let p = Processes::parse(OLD).unwrap();
         assert_eq!((p.reloads, p.failed), (5, 1));
-        assert_eq!((p.workers, p.old), (vec![1271], vec![1233, 1240]));
+        assert_eq!((p.workers, p.old), (vec![1271], vec![1240, 1233]));
     }
 
     // Recorded from 3.2.26 and 3.4.0, with connections that keep the old ones: before and after reloads that failed.

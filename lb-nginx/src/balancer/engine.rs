@@ -143,6 +143,7 @@ impl Engine {
             membership: abilities.membership,
             abilities: BTreeSet::new(),
             reloads: self.reloads,
+            cut: 0,
         })
     }
 
