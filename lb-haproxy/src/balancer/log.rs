@@ -35,14 +35,10 @@ impl Entry {
 pub(crate) fn entries(text: &str) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     for piece in text.lines().flat_map(pieces) {
-        match head(piece) {
-            Some((kind, pid, text)) => {
-                entries.push(Entry { kind, pid, text: text.trim().to_owned() });
-            }
-            None => {
-                let Some(entry) = entries.last_mut() else { continue };
-                entry.text.extend([" ", piece.trim()]);
-            }
+        if let Some((kind, pid, text)) = head(piece) {
+            entries.push(Entry { kind, pid, text: text.trim().to_owned() });
+        } else if let Some(entry) = entries.last_mut() {
+            entry.text.extend([" ", piece.trim()]);
         }
     }
     entries
