@@ -10,8 +10,10 @@ NGINX_CRATE=1.28.5+1.28.3
 NGINX_CRATE_SHA=60c9192630560c017a18e1da5b4c5de9d78450923f17325752c6f0f7f3911c86
 # Pinned by release: within one Debian has one upstream version, and keeps no other file of it than the latest.
 DEBIAN=trixie
-# As the official images configure it.
-NGINX_OPTIONS=(--with-compat --with-threads --with-file-aio --with-http_ssl_module --with-http_v2_module
+# As the official images configure it; their logs have absolute paths too, which hold under any prefix.
+NGINX_HOME=$BALANCERS/nginx-1.28
+NGINX_OPTIONS=(--prefix="$NGINX_HOME" --error-log-path="$NGINX_HOME/logs/error.log"
+    --http-log-path="$NGINX_HOME/logs/access.log" --with-compat --with-threads --with-file-aio --with-http_ssl_module --with-http_v2_module
     --with-http_v3_module --with-http_realip_module --with-http_stub_status_module --with-stream
     --with-stream_ssl_module --with-stream_ssl_preread_module --with-stream_realip_module)
 
@@ -31,7 +33,7 @@ haproxies() {
 }
 nginxes() {
     echo "$(nginx_version "$(command -v nginx)")=$(command -v nginx)" \
-        "1.26=$BALANCERS/$DEBIAN/nginx" "1.28=$BALANCERS/nginx-1.28/nginx"
+        "1.26=$BALANCERS/$DEBIAN/nginx" "1.28=$NGINX_HOME/nginx"
 }
 haproxy_version() { "$1" -v 2>/dev/null | sed -nE '1s/.*version ([0-9]+\.[0-9]+).*/\1/p'; }
 nginx_version() { "$1" -v 2>&1 | sed -nE 's,.*nginx/([0-9]+\.[0-9]+).*,\1,p'; }
@@ -46,7 +48,7 @@ begin_versions() { # installs what bringing them needs; one at a time
 bring_versions() {
     brought "haproxy-2.8" "$HAPROXY_WHEEL_SHA" bring_haproxy_wheel
     brought "$DEBIAN" 1 bring_debian
-    brought "nginx-1.28" "$NGINX_CRATE_SHA" bring_nginx_crate
+    brought "nginx-1.28" "$NGINX_CRATE_SHA ${NGINX_OPTIONS[*]}" bring_nginx_crate
     local pair
     for pair in $(haproxies); do
         [[ $(haproxy_version "${pair#*=}") == "${pair%%=*}" ]] || die "${pair#*=} is not HAProxy ${pair%%=*}"
@@ -88,8 +90,8 @@ bring_nginx_crate() { # the source, which the crate holds as released
     grep -qF "checksum = \"$NGINX_CRATE_SHA\"" crate/Cargo.lock
     mv crate/vendor/nginx-src/nginx source
     rm -rf crate
-    mkdir logs # of the prefix: what it says before it knows better goes there
-    (cd source && sh auto/configure --prefix="$(dirname "$PWD")" "${NGINX_OPTIONS[@]}" && make -j "$(nproc)")
+    mkdir logs
+    (cd source && sh auto/configure "${NGINX_OPTIONS[@]}" && make -j "$(nproc)")
     mv source/objs/nginx nginx
     rm -rf source
 }
