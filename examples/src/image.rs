@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The image's name.
-pub(crate) const IMAGE: &str = "lb-demo:1";
+/// The demo app's image, made of this program; among processes it is the program itself.
+pub const IMAGE: &str = "lb-demo:1";
 
 /// Makes the image with the command `docker` or `podman`: this executable, and the libraries `ldd` names for it.
 pub(crate) fn build(engine: &str) -> io::Result<()> {

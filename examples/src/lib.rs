@@ -8,6 +8,7 @@ mod stage;
 use std::error::Error;
 use std::process::ExitCode;
 
+pub use self::image::IMAGE as DEMO_IMAGE;
 pub use self::parts::{Balancer, Engine};
 pub use self::stage::{DEMO_HOST, Stage, StageOptions};
 

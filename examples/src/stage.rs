@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lb_core::{
-    App, AppSpec, Check, ClusterSpec, HealthPath, HostFacts, HostHandle, ImageRef, Port, Replicas,
+    App, AppSpec, Check, ClusterId, ClusterSpec, HealthPath, HostFacts, HostHandle, ImageRef, Port, Replicas,
     Result,
 };
 
@@ -15,8 +15,6 @@ use crate::parts::{self, Balancer, Engine};
 
 /// The host name the demo app answers to.
 pub const DEMO_HOST: &str = "hello.test";
-/// The cluster of the example programs.
-const CLUSTER: &str = "demo";
 /// The demo app's port inside an instance.
 const INSIDE: NonZeroU16 = NonZeroU16::new(8080).unwrap();
 
@@ -54,6 +52,9 @@ pub struct StageOptions {
     /// if not given.
     #[arg(long)]
     pub program: Option<PathBuf>,
+    /// The cluster's name: two programs at a time need two.
+    #[arg(long, default_value = "demo")]
+    pub cluster: ClusterId,
     /// Where the host's files lie; a short path, for unix sockets lie there too. The same place each time if
     /// not given, so that what a killed program left is found.
     #[arg(long)]
@@ -76,7 +77,8 @@ pub struct Stage {
     pub handle: HostHandle,
     /// Where requests go.
     pub target: SocketAddr,
-    image: ImageRef,
+    /// The demo app's image.
+    pub image: ImageRef,
     directory: PathBuf,
 }
 
@@ -88,11 +90,11 @@ impl Stage {
     pub async fn set(
         options: &StageOptions,
     ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let usual = || std::env::temp_dir().join(format!("lb-{CLUSTER}-{}", options.engine));
+        let usual = || std::env::temp_dir().join(format!("lb-{}-{}", options.cluster, options.engine));
         let directory = options.directory.clone().unwrap_or_else(usual);
         let cluster = match options.engine {
-            Engine::Local => lb_local::cluster(CLUSTER.parse()?),
-            Engine::Docker | Engine::Podman => ClusterSpec::new(CLUSTER.parse()?),
+            Engine::Local => lb_local::cluster(options.cluster.clone()),
+            Engine::Docker | Engine::Podman => ClusterSpec::new(options.cluster.clone()),
         };
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
         let (facts, handle) = match options.engine {

@@ -28,6 +28,10 @@ pub struct Config {
     pub work: Duration,
     /// `STOP`: what SIGTERM means; `at-once` (the default) or `graceful`.
     pub stop: Stop,
+    /// `EXIT_AFTER_MS`: time after which the program fails by itself, 0 before it listens; never by default.
+    pub exit_after: Option<Duration>,
+    /// `EXIT_CODE`: what it then ends with; 1 by default.
+    pub exit_code: i32,
 }
 
 /// What the app does when it is told to stop.
@@ -53,6 +57,8 @@ impl Default for Config {
             ready_delay: Duration::ZERO,
             work: Duration::ZERO,
             stop: Stop::AtOnce,
+            exit_after: None,
+            exit_code: 1,
         }
     }
 }
@@ -89,6 +95,8 @@ impl Config {
                 parsed(&get, "WORK_US", "microseconds")?.unwrap_or_default(),
             ),
             stop,
+            exit_after: parsed(&get, "EXIT_AFTER_MS", "milliseconds")?.map(Duration::from_millis),
+            exit_code: parsed(&get, "EXIT_CODE", "a number")?.unwrap_or(default.exit_code),
         })
     }
 }
@@ -150,6 +158,8 @@ mod tests {
             ("READY_DELAY_MS", "2"),
             ("WORK_US", "3"),
             ("STOP", "graceful"),
+            ("EXIT_AFTER_MS", "0"),
+            ("EXIT_CODE", "3"),
         ]);
         let expected = Config {
             bind: [127, 0, 0, 2].into(),
@@ -162,6 +172,8 @@ mod tests {
             ready_delay: Duration::from_millis(2),
             work: Duration::from_micros(3),
             stop: Stop::Graceful,
+            exit_after: Some(Duration::ZERO),
+            exit_code: 3,
         };
         assert_eq!(config.unwrap(), expected);
     }
@@ -169,7 +181,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_with_its_variable_and_what_is_right() {
         for (name, value) in
-            [("PORT", "65536"), ("BIND", "here"), ("WORK_US", "-1"), ("STOP", "soon")]
+            [("PORT", "65536"), ("BIND", "here"), ("WORK_US", "-1"), ("STOP", "soon"), ("EXIT_CODE", "bad")]
         {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name}={value}: must be ")), "{error}");

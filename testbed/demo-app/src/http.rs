@@ -15,6 +15,9 @@ use crate::{Config, websocket};
 /// The largest body `/echo` takes, in bytes.
 pub const MAX_BODY: usize = 64 << 20;
 
+/// The most that `/hog` holds, in MiB.
+pub const MAX_HOG: u64 = 4096;
+
 pub(crate) type Reply = Response<BoxBody<Bytes, std::convert::Infallible>>;
 
 /// What one instance's requests share.
@@ -89,6 +92,11 @@ impl Site {
                 let status = status.and_then(|status| StatusCode::from_u16(status).ok());
                 text(status.ok_or("status=N, 200 to 999")?, "failed as asked\n".into())
             }
+            "/hog" => {
+                let mib = number(&request, "mib=N").ok().filter(|&mib| mib <= MAX_HOG);
+                hog(mib.ok_or("mib=N, up to 4096")?);
+                ok("held\n".into())
+            }
             "/echo" => echo(request).await,
             "/ws" => websocket::upgrade(request),
             "/hang" => std::future::pending().await,
@@ -96,6 +104,13 @@ impl Site {
             "/crash" => std::process::abort(),
             _ => text(StatusCode::NOT_FOUND, format!("no such path: {path}\n")),
         })
+    }
+}
+
+/// Written to, so that the kernel must find the pages; a MiB at a time, so that it is told apart from one that is refused.
+fn hog(mib: u64) {
+    for _ in 0..mib {
+        std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
     }
 }
 

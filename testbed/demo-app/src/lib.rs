@@ -17,6 +17,7 @@
 //! | `/fail?status=N` | status N |
 //! | `/hang` | never |
 //! | `/crash` | none: the process aborts |
+//! | `/hog?mib=N` | 200 once N MiB are held for good, up to [`MAX_HOG`] |
 //! | `/ws` | websocket handshake (RFC 6455, section 4.2.2), then every byte back |
 //!
 //! Until [`Config::ready_delay`] has passed every path answers 503, so that a balancer that sends
@@ -34,10 +35,11 @@ mod websocket;
 
 pub use body::MAX_BYTES;
 pub use config::{Config, Stop};
-pub use http::MAX_BODY;
+pub use http::{MAX_BODY, MAX_HOG};
 pub use server::App;
 
 use std::io::{self, Write as _};
+use std::time::Duration;
 
 /// Serves as `config` says, until the process is told to stop (SIGTERM or SIGINT).
 ///
@@ -61,15 +63,31 @@ pub async fn serve(config: Config) -> io::Result<()> {
     Ok(())
 }
 
-/// The whole program: [`serve`] on a runtime of its own, dropped at once at the end.
+/// The whole program: [`serve`] on a runtime of its own, dropped at once at the end. It fails by itself where it is
+/// told to ([`Config::exit_after`]).
 ///
 /// # Errors
 /// As [`serve`].
 pub fn run(config: Config) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match config.exit_after {
+        Some(Duration::ZERO) => fail(config.exit_code),
+        Some(after) => {
+            runtime.spawn(async move {
+                tokio::time::sleep(after).await;
+                fail(config.exit_code);
+            });
+        }
+        None => {}
+    }
     let end = runtime.block_on(serve(config));
     runtime.shutdown_background();
     end
+}
+
+fn fail(code: i32) {
+    log(&format!("failing as told, with {code}"));
+    std::process::exit(code);
 }
 
 fn log(line: &str) {

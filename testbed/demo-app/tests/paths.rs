@@ -81,6 +81,8 @@ async fn each_path_answers_with_its_status() {
         ("/fail", 400),
         ("/slow?ms=x", 400),
         ("/bytes?n=99999999999", 400),
+        ("/hog?mib=1", 200),
+        ("/hog?mib=4097", 400),
         ("/echo", 405),
         ("/ws", 400),
         ("/nothing", 404),

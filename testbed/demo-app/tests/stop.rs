@@ -102,3 +102,15 @@ fn a_setting_that_does_not_parse_ends_it_with_the_reason() {
     program.wait_for_line("WORK_US=much: must be microseconds");
     assert!(!program.end().success());
 }
+
+#[test]
+fn told_to_fail_it_ends_with_the_code_before_it_listens_or_while_it_serves() {
+    let mut at_once = Program::start(&[("EXIT_AFTER_MS", "0"), ("EXIT_CODE", "3")]);
+    at_once.wait_for_line("failing as told, with 3");
+    assert_eq!(at_once.end().code(), Some(3));
+
+    let mut later = Program::start(&[("EXIT_AFTER_MS", "300")]);
+    later.wait_for_line("listening");
+    later.wait_for_line("failing as told");
+    assert_eq!(later.end().code(), Some(1));
+}
