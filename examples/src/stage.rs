@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lb_core::{
-    App, AppSpec, Check, ClusterId, ClusterSpec, HealthPath, HostFacts, HostHandle, ImageRef, Port, Replicas,
-    Result,
+    App, AppSpec, Check, ClusterId, ClusterSpec, HealthPath, HostFacts, HostHandle, ImageRef, Port,
+    Replicas, Result,
 };
 
 use crate::image;
@@ -90,7 +90,8 @@ impl Stage {
     pub async fn set(
         options: &StageOptions,
     ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let usual = || std::env::temp_dir().join(format!("lb-{}-{}", options.cluster, options.engine));
+        let usual =
+            || std::env::temp_dir().join(format!("lb-{}-{}", options.cluster, options.engine));
         let directory = options.directory.clone().unwrap_or_else(usual);
         let cluster = match options.engine {
             Engine::Local => lb_local::cluster(options.cluster.clone()),

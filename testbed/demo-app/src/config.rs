@@ -180,9 +180,13 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_refused_with_its_variable_and_what_is_right() {
-        for (name, value) in
-            [("PORT", "65536"), ("BIND", "here"), ("WORK_US", "-1"), ("STOP", "soon"), ("EXIT_CODE", "bad")]
-        {
+        for (name, value) in [
+            ("PORT", "65536"),
+            ("BIND", "here"),
+            ("WORK_US", "-1"),
+            ("STOP", "soon"),
+            ("EXIT_CODE", "bad"),
+        ] {
             let error = read(&[(name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name}={value}: must be ")), "{error}");
         }

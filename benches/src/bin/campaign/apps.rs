@@ -7,7 +7,7 @@ use lb_core::{
     Replicas, Result,
 };
 
-use super::bounds::{DRAIN, READY_WITHIN};
+use super::bounds::{DRAIN, READY_WITHIN, REPLACE_AFTER};
 
 /// The variable by which instances of a campaign are found: its value is the cluster's name.
 pub const MARK: &str = "LB_CAMPAIGN";
@@ -117,7 +117,9 @@ impl Wanted {
             None => {}
             Some(Flaw::Exits) => set("EXIT_AFTER_MS", "0".into())?,
             // Bytes on an open port are all that a TCP check asks for.
-            Some(Flaw::NeverReady) if self.kind == Kind::Raw => set("START_DELAY_MS", NEVER.into())?,
+            Some(Flaw::NeverReady) if self.kind == Kind::Raw => {
+                set("START_DELAY_MS", NEVER.into())?
+            }
             Some(Flaw::NeverReady) => set("READY_DELAY_MS", NEVER.into())?,
             Some(Flaw::Crashes) => set("EXIT_AFTER_MS", "1200".into())?,
         }
@@ -131,10 +133,9 @@ impl Wanted {
         spec.stop.drain = DRAIN;
         spec.rollout.ready_within = READY_WITHIN;
         spec.rollout.canary = match self.trial {
-            true => Some(Canary {
-                weight: Percent::new(TRIAL)?,
-                instances: std::num::NonZeroU32::MIN,
-            }),
+            true => {
+                Some(Canary { weight: Percent::new(TRIAL)?, instances: std::num::NonZeroU32::MIN })
+            }
             false => None,
         };
         spec.resources.memory = common.limits.then_some(MEMORY);
@@ -146,6 +147,7 @@ impl Wanted {
             Kind::Raw => Port::tcp(RAW),
             Kind::Web | Kind::Tls => Port::http(HTTP),
         };
+        port.health.replace_after = REPLACE_AFTER;
         port.outside = NonZeroU16::new(common.first_port + self.port);
         if self.kind != Kind::Raw {
             port.hosts.insert(self.host().parse()?);

@@ -31,8 +31,12 @@ pub const GONE: Duration = seconds(25);
 pub const REPLACED: Duration = seconds(15);
 /// A hung instance is taken out after `fall` (3) checks of `interval` (1 s) and `timeout` (2 s) each at most.
 pub const NOTICED: Duration = seconds(10);
-/// A hung instance is replaced so long after it was taken out.
-pub const HUNG: Duration = seconds(30 + 15);
+/// The apps' `health.replace_after`.
+pub const REPLACE_AFTER: Duration = seconds(10);
+/// A hung instance is replaced so long after it was taken out: as a lost one is, after the app's own time.
+pub const HUNG: Duration = seconds(10 + 15);
+/// Requests that were on their way when the platform said that a version is served may have met the one before.
+pub const CLAIMED: Duration = Duration::from_millis(500);
 /// Requests that were on an instance when it ended may fail: so long it may take until its connections are known to be
 /// closed everywhere.
 pub const IN_FLIGHT: Duration = Duration::from_millis(1000);

@@ -127,5 +127,7 @@ fn words(wanted: &Wanted) -> String {
     let flaw = flaw.map(|flaw| format!(", {flaw:?}")).unwrap_or_default();
     let trial = if *trial { ", on trial" } else { "" };
     let version = wanted.shown();
-    format!("{name} {kind:?} {version}{flaw}{trial} x{replicas} route {route} certificate {certificate}")
+    format!(
+        "{name} {kind:?} {version}{flaw}{trial} x{replicas} route {route} certificate {certificate}"
+    )
 }

@@ -34,6 +34,8 @@ pub struct Ground {
     pub directory: PathBuf,
     /// The command that restarts the engine.
     pub restart: Option<String>,
+    /// Held while the campaign lasts.
+    _lock: fs::File,
 }
 
 impl Ground {
@@ -49,7 +51,8 @@ impl Ground {
         if containers && options.image.is_none() {
             return Err("--image, or LB_TEST_APP_IMAGE: the demo app's image on an engine".into());
         }
-        let in_process = !containers && matches!(options.balancer, None | Some(Balancer::InProcess));
+        let in_process =
+            !containers && matches!(options.balancer, None | Some(Balancer::InProcess));
         let mut ground = Self {
             common: Common {
                 image: match &options.image {
@@ -67,13 +70,15 @@ impl Ground {
                 full_disk: false,
             },
             options,
+            _lock: lock(&directory)?,
             directory,
             restart,
         };
         ground.clear()?;
         fs::create_dir_all(&state)?;
         let mount = ["-t", "tmpfs", "-o", DISK, "campaign"];
-        ground.powers.full_disk = run("mount", mount.iter().map(Path::new).chain([&*state])).is_ok();
+        ground.powers.full_disk =
+            run("mount", mount.iter().map(Path::new).chain([&*state])).is_ok();
         Ok(ground)
     }
 
@@ -90,7 +95,8 @@ impl Ground {
     /// What is left of the campaign, in words; nothing must be.
     pub fn left_behind(&self) -> Vec<String> {
         let instances = census::instances(&self.common.cluster);
-        let mut left: Vec<String> = instances.values().flatten().map(|i| format!("instance {}", i.id)).collect();
+        let mut left: Vec<String> =
+            instances.values().flatten().map(|i| format!("instance {}", i.id)).collect();
         left.extend(census::balancer(&self.state()).iter().map(|pid| format!("balancer {pid}")));
         left.extend(self.containers("lb.cluster").into_iter().map(|id| format!("container {id}")));
         left.extend(self.networks().into_iter().map(|id| format!("network {id}")));
@@ -202,6 +208,15 @@ fn is_mount(directory: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let directory = directory.to_string_lossy();
     mounts.lines().any(|line| line.split(' ').nth(1) == Some(&directory))
+}
+
+/// Two campaigns in one place would end each other.
+fn lock(directory: &Path) -> Result<fs::File, Failure> {
+    let path = directory.with_extension("lock");
+    let file = fs::File::options().create(true).append(true).open(&path)?;
+    let taken = |e| format!("{}: must not be another campaign's: {e}", path.display());
+    file.try_lock().map_err(taken)?;
+    Ok(file)
 }
 
 /// The first of so many ports in a row that nobody listens on.

@@ -14,7 +14,7 @@ use self::case::Case;
 use self::excuse::Excuse;
 pub use self::excuse::{Excused, Scope};
 use super::apps::{Name, Wanted};
-use super::bounds::{ARRIVES, GONE};
+use super::bounds::{ARRIVES, CLAIMED, GONE};
 
 /// Time since the run began.
 pub type At = Duration;
@@ -212,6 +212,13 @@ impl Judge {
                     self.violate(answer.ended, Rule::RequestLost, text);
                 }
             }
+        }
+    }
+
+    /// The platform says that this version of an app is served: no other may answer what is sent from then on.
+    pub fn claimed(&mut self, at: At, app: Name, version: &str) {
+        if let Some(case) = self.cases.get_mut(&app) {
+            case.claimed(at + CLAIMED, version);
         }
     }
 

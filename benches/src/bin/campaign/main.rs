@@ -86,8 +86,12 @@ fn be_platform() -> Result<ExitCode, Failure> {
 fn campaign() -> Result<ExitCode, Failure> {
     let mut arguments = Arguments::parse();
     if arguments.stage.cluster.as_str() == "demo" {
-        // Campaigns of different seeds may run beside each other.
-        arguments.stage.cluster = format!("campaign-{}", arguments.seed % 1_000_000_000).parse()?;
+        // Different campaigns may run beside each other.
+        let balancer = run::balancer(&arguments.stage);
+        let (engine, seed) = (arguments.stage.engine.to_string(), arguments.seed % 1_000_000_000);
+        let ways = [engine.as_str(), balancer.trim_start_matches("nginx-by-")];
+        let [engine, balancer] = ways.map(|way| way.get(..1).unwrap_or_default());
+        arguments.stage.cluster = format!("camp-{engine}{balancer}-{seed}").parse()?;
     }
     tokio::runtime::Runtime::new()?.block_on(run::run(&arguments))
 }

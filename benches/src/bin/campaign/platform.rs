@@ -4,17 +4,21 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use lb_core::{
-    App, AppName, FileAppStore, FileLeadership, FileLedgerStore, HostHandle, Orchestrator, Standing,
-    Status,
+    App, AppName, Deployment, FileAppStore, FileLeadership, FileLedgerStore, HostHandle,
+    Orchestrator, Standing, Status,
 };
 use lb_examples::{Stage, StageOptions};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::Failure;
+
+/// A deployment is waited for so long.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// What the platform is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +36,8 @@ pub struct Word {
     /// Why the order was refused.
     pub error: Option<String>,
     pub leads: bool,
+    /// The version of each app that it says is served; none while one is on trial.
+    pub served: BTreeMap<String, String>,
     pub apps: BTreeMap<String, Seen>,
     pub reasons: Vec<String>,
     pub troubles: Vec<String>,
@@ -63,13 +69,16 @@ pub async fn serve(options: &StageOptions) -> Result<(), Failure> {
         .leadership(Arc::new(FileLeadership::new(&files)))
         .start()
         .await?;
+    let served = Served::default();
     let mut orders = orders();
     while let Some(line) = orders.recv().await {
         let order: Order = serde_json::from_str(&line)?;
         let last = matches!(order, Order::End);
-        let error = obey(&platform, &stage.handle, order).await.err().map(|e| e.to_string());
+        let error =
+            obey(&platform, &stage.handle, &served, order).await.err().map(|e| e.to_string());
         let mut word = word(&platform.status());
         word.error = error;
+        word.served = served.lock().unwrap_or_else(PoisonError::into_inner).clone();
         writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(&word)?)?;
         if last {
             return Ok(());
@@ -89,10 +98,28 @@ fn orders() -> mpsc::Receiver<String> {
     orders
 }
 
-async fn obey(platform: &Orchestrator, host: &HostHandle, order: Order) -> lb_core::Result<()> {
+/// The version of each app whose deployment was served.
+type Served = Arc<Mutex<BTreeMap<String, String>>>;
+
+async fn obey(
+    platform: &Orchestrator,
+    host: &HostHandle,
+    served: &Served,
+    order: Order,
+) -> lb_core::Result<()> {
     match order {
-        Order::Deploy(app) => platform.deploy(&app).await.map(drop),
-        Order::Remove(name) => platform.remove(&name).await,
+        Order::Deploy(app) => {
+            forget(served, &app.name);
+            let deployment = platform.deploy(&app).await?;
+            if app.rollout.canary.is_none() {
+                tokio::spawn(await_served(served.clone(), *app, deployment));
+            }
+            Ok(())
+        }
+        Order::Remove(name) => {
+            forget(served, &name);
+            platform.remove(&name).await.map(drop)
+        }
         Order::Look => Ok(()),
         Order::End => {
             platform.shutdown().await;
@@ -101,9 +128,23 @@ async fn obey(platform: &Orchestrator, host: &HostHandle, order: Order) -> lb_co
     }
 }
 
+fn forget(served: &Served, app: &AppName) {
+    served.lock().unwrap_or_else(PoisonError::into_inner).remove(app.as_str());
+}
+
+/// One that a later change takes the place of ends with an error.
+async fn await_served(served: Served, app: App, deployment: Deployment) {
+    let version = app.env.iter().find(|(name, _)| name.as_str() == "VERSION");
+    if let (Ok(_), Some((_, version))) = (deployment.served(LONGEST).await, version) {
+        let mut served = served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.insert(app.name.to_string(), version.clone());
+    }
+}
+
 fn word(status: &Status) -> Word {
     let apps = status.apps.iter().map(|(name, app)| {
-        let instances = app.instances.iter().map(|i| format!("{} {:?} {:?}", i.id, i.state, i.server));
+        let instances =
+            app.instances.iter().map(|i| format!("{} {:?} {:?}", i.id, i.state, i.server));
         let seen = Seen {
             wanted: app.wanted,
             ready: app.ready,
@@ -116,12 +157,15 @@ fn word(status: &Status) -> Word {
     let troubles = status.troubles.iter().map(|(part, error)| format!("{part}: {error}"));
     let hosts = status.hosts.iter().flat_map(|(id, host)| {
         let error = host.error.iter().map(move |e| format!("host {id}: {e}"));
-        error.chain(host.set_aside.iter().map(|(part, why)| {
-            format!("set aside: {}: {why}", String::from(part.clone()))
-        }))
+        error.chain(
+            host.set_aside
+                .iter()
+                .map(|(part, why)| format!("set aside: {}: {why}", String::from(part.clone()))),
+        )
     });
     Word {
         error: None,
+        served: BTreeMap::new(),
         leads: matches!(status.standing, Standing::Leader(_)),
         apps: apps.collect(),
         reasons: status.reasons.iter().map(|r| r.text.clone()).collect(),

@@ -71,11 +71,13 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         told = campaign.tell(arguments) => { told?; false }
     };
     if cancelled {
-        eprintln!("cancelled: everything is removed; once more ends at once and leaves what there is");
+        eprintln!(
+            "cancelled: everything is removed; once more ends at once and leaves what there is"
+        );
     }
     let ended = tokio::select! {
         biased;
-        () = async_cancelled(cancelled) => Err("cancelled twice".into()),
+        () = cancelled_again(cancelled) => Err("cancelled twice".into()),
         () = campaign.end(!cancelled) => Ok(()),
     };
     watch.abort();
@@ -103,7 +105,7 @@ async fn cancelled() {
 }
 
 /// A second time, where the first was.
-async fn async_cancelled(once: bool) {
+async fn cancelled_again(once: bool) {
     match once {
         true => cancelled().await,
         false => std::future::pending().await,
@@ -121,7 +123,7 @@ impl Campaign {
         let length = Duration::from_secs_f64(arguments.minutes * 60.0);
         let mut sign = begun + SIGN;
         loop {
-            let (at, act) = story.next();
+            let (at, act) = story.draw();
             if at >= length {
                 break;
             }
@@ -210,7 +212,7 @@ impl Campaign {
             let text = format!("at the end: {left:?}");
             self.desk.judge().violate(self.desk.now(), Rule::LeftBehind, text);
         }
-        let _ = self.desk.say_violations();
+        self.desk.say_violations();
     }
 
     async fn is_gone(&self) -> bool {
@@ -253,7 +255,8 @@ impl Campaign {
     }
 }
 
-fn balancer(options: &StageOptions) -> String {
+/// The balancer as the command line names it.
+pub fn balancer(options: &StageOptions) -> String {
     use clap::ValueEnum as _;
     let chosen = options.balancer.as_ref().and_then(|b| b.to_possible_value());
     let usual = match options.engine {

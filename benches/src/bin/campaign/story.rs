@@ -23,6 +23,10 @@ const MOST_GUESTS: usize = 3;
 
 /// What the engine, the balancer and this machine let a story do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says what may be drawn, apart from the others"
+)]
 pub struct Powers {
     /// Apps are containers: they have a network and a bound on their memory.
     pub containers: bool,
@@ -94,7 +98,7 @@ impl Story {
     }
 
     /// What happens next, and when.
-    pub fn next(&mut self) -> (Duration, Act) {
+    pub fn draw(&mut self) -> (Duration, Act) {
         loop {
             if self.next_change <= self.next_fault {
                 let at = self.next_change;
@@ -165,7 +169,7 @@ mod tests {
 
     fn told(seed: u64, powers: Powers) -> Vec<(Duration, Act)> {
         let mut story = Story::new(seed, 5, powers);
-        (0..2_000).map(|_| story.next()).collect()
+        (0..2_000).map(|_| story.draw()).collect()
     }
 
     #[test]
@@ -201,7 +205,9 @@ mod tests {
         for kind in ["balancer killed", "network removed", "engine restarted", "disk full"] {
             assert!(!least.iter().any(|name| name == kind), "{kind} cannot be done");
         }
-        assert!(all.iter().any(|name| name == "certificate") && all.iter().any(|name| name == "route"));
+        assert!(
+            all.iter().any(|name| name == "certificate") && all.iter().any(|name| name == "route")
+        );
     }
 
     #[test]

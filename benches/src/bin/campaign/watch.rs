@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use super::apps::Name;
 use super::bounds::{BALANCER_MEMORY, FILE_COUNT, FILES, PLATFORM_MEMORY};
 use super::desk::Desk;
 use super::ground::Ground;
@@ -20,9 +21,12 @@ const COUNT: Duration = Duration::from_millis(400);
 /// Counts between two looks at what is used.
 const EVERY: u32 = 5;
 
+/// Between two times that the platform is asked why something does not hold.
+const EXPLAINED: Duration = Duration::from_secs(5);
+
 /// Looks until it is dropped.
 pub async fn watch(desk: Arc<Desk>, ground: Arc<Ground>, keeper: Arc<Keeper>) {
-    let mut told = BTreeSet::new();
+    let (mut told, mut explained) = (BTreeSet::new(), Duration::ZERO);
     for look in 0_u32.. {
         let cluster = ground.common.cluster.clone();
         let at = desk.now();
@@ -40,7 +44,15 @@ pub async fn watch(desk: Arc<Desk>, ground: Arc<Ground>, keeper: Arc<Keeper>) {
                 }
             }
         }
-        if desk.say_violations() {
+        let word = keeper.try_tell(&Order::Look).await;
+        let served = word.iter().flat_map(|word| &word.served);
+        for (name, version) in served {
+            if let Some(number) = name.strip_prefix("app").and_then(|n| n.parse().ok()) {
+                desk.judge().claimed(desk.now(), Name(number), version);
+            }
+        }
+        if desk.say_violations() && desk.now() >= explained {
+            explained = desk.now() + EXPLAINED;
             explain(&desk, &keeper).await;
         }
         sleep(COUNT).await;

@@ -85,7 +85,8 @@ impl Case {
         let stays = wanted.trial || wanted.flaw.is_some();
         let new = wanted.shown();
         for grant in &mut self.grants {
-            let ends = if grant.version == new || stays { grant.until } else { grant.until.or(Some(by)) };
+            let ends =
+                if grant.version == new || stays { grant.until } else { grant.until.or(Some(by)) };
             grant.until = ends;
         }
         // A version that never listens, or never says that it is ready, must not answer at all.
@@ -100,6 +101,16 @@ impl Case {
         }
         if self.grants.len() > MOST_GRANTS {
             self.grants.remove(0);
+        }
+    }
+
+    /// From then on the version that is said to be served must be the only one.
+    pub(super) fn claimed(&mut self, from: At, version: &str) {
+        let is_asked = |w: &Wanted| !w.trial && w.flaw.is_none() && w.shown() == version;
+        if self.wanted.as_ref().is_some_and(is_asked) {
+            for grant in self.grants.iter_mut().filter(|g| g.version != version) {
+                grant.until = grant.until.map(|until| until.min(from));
+            }
         }
     }
 
@@ -151,7 +162,9 @@ impl Case {
         let open = self.grants.iter_mut().filter_map(|g| g.until.as_mut());
         let renewed = self.renewed.iter_mut().map(|(_, end)| end);
         let open = open.chain(renewed);
-        for end in open.chain(self.former.iter_mut().map(|(_, _, end)| end)).filter(|end| **end >= at) {
+        for end in
+            open.chain(self.former.iter_mut().map(|(_, _, end)| end)).filter(|end| **end >= at)
+        {
             *end += longer;
         }
     }
@@ -214,12 +227,7 @@ impl Case {
     }
 
     /// Takes a count in; what is overdue.
-    pub(super) fn counted(
-        &mut self,
-        at: At,
-        name: Name,
-        living: &[Living],
-    ) -> Vec<(Rule, String)> {
+    pub(super) fn counted(&mut self, at: At, name: Name, living: &[Living]) -> Vec<(Rule, String)> {
         let running = living.iter().filter(|l| l.runs).count();
         let wanted = self.wanted.as_ref().map_or(0, |w| w.replicas) as usize;
         self.debts.retain(|debt| !match &debt.what {

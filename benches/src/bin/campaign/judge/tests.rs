@@ -95,6 +95,20 @@ fn the_version_before_may_answer_during_the_rollout_and_not_after_it() {
 }
 
 #[test]
+fn what_is_said_to_be_served_must_be_the_only_one() {
+    let mut judge = serving();
+    judge.asked(at(10.0), &wanted(2, 2));
+    judge.claimed(at(12.0), APP, "v1");
+    judge.answered(&answer(13.0, Ok(1)));
+    assert_eq!(rules(&judge), [], "what was said of the version before counts no more");
+    judge.claimed(at(14.0), APP, "v2");
+    judge.answered(&answer(14.1, Ok(1)));
+    assert_eq!(rules(&judge), []);
+    judge.answered(&answer(15.0, Ok(1)));
+    assert_eq!(rules(&judge), [Rule::WrongVersion]);
+}
+
+#[test]
 fn a_version_that_is_never_ready_must_not_answer_and_the_one_before_goes_on() {
     let mut judge = serving();
     let flawed = Wanted { flaw: Some(Flaw::NeverReady), ..wanted(2, 2) };

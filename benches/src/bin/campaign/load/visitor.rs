@@ -222,9 +222,7 @@ async fn hello(connection: &mut Connection) -> Result<Who, String> {
 /// An answer that is none of the app's has no version.
 fn who(reply: &Reply) -> Result<Who, String> {
     match (reply.status, reply.version.as_str()) {
-        (200, version) if !version.is_empty() => {
-            Ok((version.to_owned(), reply.instance.clone()))
-        }
+        (200, version) if !version.is_empty() => Ok((version.to_owned(), reply.instance.clone())),
         (status, "") => Err(format!("status {status} of the balancer's")),
         (status, version) => Err(format!("status {status} of {version} ({})", reply.instance)),
     }

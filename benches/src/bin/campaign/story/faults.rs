@@ -13,25 +13,46 @@ const MOST_DEATHS: u32 = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// By SIGKILL, and started again after a while.
-    PlatformKilled { down: Duration },
+    PlatformKilled {
+        down: Duration,
+    },
     /// A second platform on the same cluster follows; the first is killed.
     PlatformReplaced,
     /// Instances of an app, one or all; it is the version's death number so many.
-    Killed { app: Name, all: bool, deaths: u32 },
+    Killed {
+        app: Name,
+        all: bool,
+        deaths: u32,
+    },
     /// An instance hangs.
-    Paused { app: Name },
+    Paused {
+        app: Name,
+    },
     /// An instance takes more memory than it may.
-    OutOfMemory { app: Name, deaths: u32 },
+    OutOfMemory {
+        app: Name,
+        deaths: u32,
+    },
     BalancerKilled,
-    BalancerPaused { time: Duration },
+    BalancerPaused {
+        time: Duration,
+    },
     /// With the instances in it.
     NetworkRemoved,
     EngineRestarted,
-    DiskFull { time: Duration },
+    DiskFull {
+        time: Duration,
+    },
     /// While the platform is down, or by hand while it runs.
-    Damaged { file: File, damage: Damage },
+    Damaged {
+        file: File,
+        damage: Damage,
+    },
     /// Somebody else listens on the port that a new app claims.
-    PortTaken { time: Duration, wanted: Wanted },
+    PortTaken {
+        time: Duration,
+        wanted: Wanted,
+    },
     /// Somebody else's container in the cluster's network.
     ForeignContainer,
 }
@@ -189,8 +210,11 @@ impl Story {
 
     fn damage(&mut self) -> Option<Fault> {
         let balancer = u64::from(self.powers.own_balancer);
-        let file =
-            self.dice.pick(&[(2, File::Apps), (3, File::Ledger), (2 * balancer, File::Balancer)])?;
+        let file = self.dice.pick(&[
+            (2, File::Apps),
+            (3, File::Ledger),
+            (2 * balancer, File::Balancer),
+        ])?;
         let damage = [(1, Damage::Emptied), (1, Damage::Halved), (1, Damage::Garbled)];
         Some(Fault::Damaged { file, damage: self.dice.pick(&damage)? })
     }
