@@ -118,7 +118,7 @@ impl Wanted {
             Some(Flaw::Exits) => set("EXIT_AFTER_MS", "0".into())?,
             // Bytes on an open port are all that a TCP check asks for.
             Some(Flaw::NeverReady) if self.kind == Kind::Raw => {
-                set("START_DELAY_MS", NEVER.into())?
+                set("START_DELAY_MS", NEVER.into())?;
             }
             Some(Flaw::NeverReady) => set("READY_DELAY_MS", NEVER.into())?,
             Some(Flaw::Crashes) => set("EXIT_AFTER_MS", "1200".into())?,

@@ -56,6 +56,8 @@ pub const NETWORK_BACK: Duration = seconds(60);
 pub const RETRIED: Duration = seconds(65);
 /// After the first answer of a new route the process that served before it may still accept for a moment.
 pub const ARRIVES: Duration = seconds(2);
+/// A route that leads nowhere any more is asked so long: longer than [`SERVED`] and [`GONE`].
+pub const HAUNTED: Duration = seconds(40);
 /// The end of the story until all must be as asked for.
 pub const SETTLES: Duration = seconds(60);
 

@@ -67,17 +67,18 @@ impl Connection {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, target.port));
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let (stream, certificate): (Box<dyn Stream>, _) = match target.tls {
-            false => (Box::new(stream), None),
-            true => {
-                let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
-                let tls = TlsConnector::from(config()?).connect(name, stream).await?;
-                let shown = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-                let shown = shown.map(|certificate| certificate.clone().into_owned());
-                (Box::new(tls), shown)
-            }
-        };
-        Ok(Self { stream: BufReader::new(stream), certificate, carried: 0 })
+        if !target.tls {
+            return Ok(Self::over(stream, None));
+        }
+        let name = ServerName::try_from(target.host.clone()).map_err(io::Error::other)?;
+        let tls = TlsConnector::from(config()?).connect(name, stream).await?;
+        let shown = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let shown = shown.map(|certificate| certificate.clone().into_owned());
+        Ok(Self::over(tls, shown))
+    }
+
+    fn over(stream: impl Stream + 'static, certificate: Option<CertificateDer<'static>>) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)), certificate, carried: 0 }
     }
 
     /// Whether the other side has not closed it between two requests.

@@ -36,7 +36,6 @@ impl Desk {
     }
 
     /// Tells what happens: violations at once on standard error, and all with the story.
-    #[allow(clippy::print_stderr, reason = "a long run shows that it goes on")]
     pub fn say(&self, what: &str, text: &str) {
         let line = format!("{:8.2}  {what:<9} {text}", self.now().as_secs_f64());
         if self.aloud || what == VIOLATION {

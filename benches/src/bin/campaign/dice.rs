@@ -1,4 +1,4 @@
-//! Chance from a seed: one seed, one row of numbers (SplitMix64).
+//! Chance from a seed: one seed, one row of numbers (`SplitMix64`).
 
 /// Draws from a seed.
 #[derive(Debug, Clone)]

@@ -138,7 +138,7 @@ impl Ground {
             (_, Some(endpoint)) => command.args(["--remote", "--url", &endpoint]),
             (_, None) => &mut command,
         };
-        said(command.args(arguments).output()?)
+        said(&command.args(arguments).output()?)
     }
 
     fn containers(&self, label: &str) -> Vec<String> {
@@ -185,7 +185,7 @@ impl Ground {
 
     pub fn restart_engine(&self) -> io::Result<()> {
         let Some(command) = &self.restart else { return Ok(()) };
-        said(Command::new("sh").args(["-c", command]).output()?).map(drop)
+        said(&Command::new("sh").args(["-c", command]).output()?).map(drop)
     }
 }
 
@@ -193,7 +193,7 @@ fn words(said: io::Result<String>) -> Vec<String> {
     said.unwrap_or_default().split_whitespace().map(str::to_owned).collect()
 }
 
-fn said(output: Output) -> io::Result<String> {
+fn said(output: &Output) -> io::Result<String> {
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
@@ -201,7 +201,7 @@ fn said(output: Output) -> io::Result<String> {
 }
 
 fn run<'a>(program: &str, arguments: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
-    said(Command::new(program).args(arguments).output()?).map(drop)
+    said(&Command::new(program).args(arguments).output()?).map(drop)
 }
 
 fn is_mount(directory: &Path) -> bool {

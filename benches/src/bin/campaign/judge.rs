@@ -145,20 +145,23 @@ impl Judge {
 
     /// Nothing can be expected until `until`: what is owed is owed so much later.
     pub fn hinder(&mut self, at: At, until: At) {
+        // What hinders at the same time hinders once.
+        let from = at.max(self.hindered);
+        let longer = until.saturating_sub(from);
         self.hindered = self.hindered.max(until);
         for case in self.cases.values_mut() {
-            case.hinder(at, until);
+            case.hinder(at, longer);
         }
         let open = |e: &&mut Excuse| e.until >= at && e.until != At::MAX && e.app.is_some();
         for excuse in self.excuses.iter_mut().filter(open) {
-            excuse.until = excuse.until.saturating_add(until.saturating_sub(at));
+            excuse.until = excuse.until.saturating_add(longer);
         }
     }
 
     /// What one app is owed comes until `until` later.
     pub fn postpone(&mut self, at: At, app: Name, until: At) {
         if let Some(case) = self.cases.get_mut(&app) {
-            case.hinder(at, until);
+            case.hinder(at, until.saturating_sub(at));
         }
     }
 
@@ -247,7 +250,7 @@ impl Judge {
             let living = census.get(name).map_or(&[][..], Vec::as_slice);
             found.extend(case.counted(at, *name, living));
         }
-        self.cases.retain(|_, case| !case.is_over());
+        self.cases.retain(|_, case| !case.is_over(at));
         for (rule, text) in found {
             self.violate(at, rule, text);
         }

@@ -5,17 +5,14 @@ mod visitor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use self::visitor::{Manner, Visitor};
 use super::apps::{Common, Kind, Name, Wanted};
+use super::bounds::HAUNTED;
 use super::client::Target;
 use super::desk::Desk;
-
-/// A route that leads nowhere any more is asked so long.
-const HAUNTED: Duration = Duration::from_secs(40);
 
 /// Everybody who asks.
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use lb_examples::StageOptions;
 use serde::Serialize;
 use tokio::time::sleep;
@@ -257,8 +258,7 @@ impl Campaign {
 
 /// The balancer as the command line names it.
 pub fn balancer(options: &StageOptions) -> String {
-    use clap::ValueEnum as _;
-    let chosen = options.balancer.as_ref().and_then(|b| b.to_possible_value());
+    let chosen = options.balancer.as_ref().and_then(ValueEnum::to_possible_value);
     let usual = match options.engine {
         lb_examples::Engine::Local => "in-process",
         _ => "haproxy",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Answer, At, Living, Rule};
 use crate::apps::{CERTIFICATES, Flaw, Name, Wanted};
-use crate::bounds::{EACH, READY_WITHIN, SERVED};
+use crate::bounds::{EACH, HAUNTED, READY_WITHIN, SERVED};
 
 /// Versions that may answer, besides the one asked for last: more are not remembered.
 const MOST_GRANTS: usize = 16;
@@ -154,8 +154,7 @@ impl Case {
     }
 
     /// What is owed comes later by as long as it was hindered, and never sooner than its own time after that.
-    pub(super) fn hinder(&mut self, at: At, until: At) {
-        let longer = until.saturating_sub(at);
+    pub(super) fn hinder(&mut self, at: At, longer: Duration) {
         for debt in &mut self.debts {
             debt.by += longer;
         }
@@ -236,7 +235,7 @@ impl Case {
                 living.len() == *count && living.iter().all(|l| l.runs && l.version == *version)
             }
             What::Replaced(_) => at > debt.since && running >= wanted,
-            What::Gone => living.is_empty() && at > debt.by,
+            What::Gone => living.is_empty(),
         });
         let late = self.debts.iter_mut().filter(|d| at > d.by && !d.told);
         late.map(|debt| {
@@ -249,8 +248,11 @@ impl Case {
         .collect()
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.wanted.is_none() && self.debts.is_empty()
+    /// Whether nothing is owed and nothing may answer any more: what answers later is nobody's.
+    pub(super) fn is_over(&self, at: At) -> bool {
+        let ends = self.former.iter().map(|(.., end)| *end);
+        let last = ends.max().unwrap_or_default() + HAUNTED;
+        self.wanted.is_none() && self.debts.is_empty() && at > last
     }
 
     pub(super) fn owed(&self, name: Name) -> Vec<String> {
