@@ -65,7 +65,7 @@ impl Case {
             let old = before.as_ref().map(|b| (b.route, at, start + SERVED));
             self.former.extend(old);
         }
-        self.grant(before.as_ref(), wanted, by);
+        self.grant(at, before.as_ref(), wanted, by);
         if let Some(before) = before.as_ref().filter(|b| b.certificate != wanted.certificate) {
             self.renewed = Some((certificate(before), start + SERVED));
         }
@@ -81,13 +81,16 @@ impl Case {
     }
 
     /// The version asked for may answer from now on; others may no longer once it is in its place.
-    fn grant(&mut self, before: Option<&Wanted>, wanted: &Wanted, by: At) {
+    fn grant(&mut self, at: At, before: Option<&Wanted>, wanted: &Wanted, by: At) {
         let stays = wanted.trial || wanted.flaw.is_some();
         let new = wanted.shown();
-        for grant in &mut self.grants {
-            let ends =
-                if grant.version == new || stays { grant.until } else { grant.until.or(Some(by)) };
-            grant.until = ends;
+        for grant in self.grants.iter_mut().filter(|g| g.version != new) {
+            grant.until = match grant.until {
+                // The one before it may stand in for it where its own rollout had not come to its end.
+                Some(until) if stays && until >= at => None,
+                None if stays => None,
+                until => until.or(Some(by)),
+            };
         }
         // A version that never listens, or never says that it is ready, must not answer at all.
         let never = matches!(wanted.flaw, Some(Flaw::Exits | Flaw::NeverReady));

@@ -124,6 +124,18 @@ fn a_version_that_is_never_ready_must_not_answer_and_the_one_before_goes_on() {
 }
 
 #[test]
+fn beside_a_trial_the_version_before_an_unfinished_rollout_may_go_on() {
+    let mut judge = serving();
+    judge.asked(at(10.0), &wanted(2, 2));
+    judge.asked(at(12.0), &Wanted { trial: true, ..wanted(3, 2) });
+    judge.answered(&answer(100.0, Ok(1)));
+    assert_eq!(rules(&judge), []);
+    judge.asked(at(110.0), &wanted(3, 2));
+    judge.answered(&answer(200.0, Ok(1)));
+    assert_eq!(rules(&judge), [Rule::WrongVersion]);
+}
+
+#[test]
 fn a_version_that_is_withdrawn_may_not_answer_any_more() {
     let mut judge = serving();
     judge.asked(at(10.0), &Wanted { trial: true, ..wanted(2, 2) });
