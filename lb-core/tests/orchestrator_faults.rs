@@ -166,7 +166,12 @@ async fn f13_a_ledger_that_cannot_be_saved_is_reported_and_nothing_stops() {
     platform.deploy(&app("shop", "shop:1", 2)).await.unwrap();
     let told = |s: &Status| s.troubles.contains_key("ledger");
     platform.wait_for(|s| told(s) && settled("shop", 2)(s), PATIENCE).await.unwrap();
+    // However long it failed, once there is room again it is saved at once: who is killed now has lost nothing.
+    tokio::time::sleep(Duration::from_secs(600)).await;
     rig.ledger.faults().clear();
+    let saves = rig.ledger.faults().calls(Op::Save);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(rig.ledger.faults().calls(Op::Save) > saves);
     let healed = |s: &Status| !told(s);
     platform.wait_for(healed, PATIENCE).await.unwrap();
     rig.ledger.faults().delay(Op::Save, Duration::from_secs(3600));

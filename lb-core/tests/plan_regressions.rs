@@ -335,6 +335,19 @@ fn a_network_is_made_again_after_a_clear_without_an_answer() {
     sim.check_settled();
 }
 
+/// A balancer that was ended answers nobody: that its table is out of force was never seen, and the last app that was
+/// removed stayed in the ledger.
+#[test]
+fn the_last_app_is_forgotten_once_its_balancer_was_ended() {
+    let mut sim = settled(2);
+    sim.apps.clear();
+    sim.settle();
+    assert!(sim.ledger.apps.is_empty(), "{:?}", sim.ledger.apps);
+    sim.deploy_toml(SHOP);
+    sim.settle();
+    sim.check_settled();
+}
+
 /// Another app beside the shop, by number.
 fn other(n: u16) -> String {
     let port = 8000 + n;
@@ -376,6 +389,7 @@ fn a_table_on_its_way_is_not_forgotten_when_the_one_before_is_wanted_again() {
     sim.land(1);
     sim.pass();
     sim.host(1).balancer = Manner::Sound;
+    sim.land(1);
     replaced_in_seconds(&mut sim);
     sim.settle();
     sim.check_settled();
@@ -396,6 +410,7 @@ fn a_table_on_its_way_outlives_any_number_of_later_ones() {
     sim.land(1);
     sim.pass();
     sim.host(1).balancer = Manner::Sound;
+    sim.land(1);
     replaced_in_seconds(&mut sim);
     sim.settle();
     sim.check_settled();

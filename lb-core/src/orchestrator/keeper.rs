@@ -15,6 +15,10 @@ use crate::ledger::Ledger;
 use crate::store::{LedgerStore, Term};
 use crate::watched::Watched;
 
+/// Longest wait before a save that failed is tried again. The loop goes on meanwhile, and what it does then is lost to
+/// the next process if this one is killed: a disk that has room again must not wait for a back-off that has grown.
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
+
 /// The loop's end of the saving task.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -112,7 +116,7 @@ impl Desk {
                 if wanted.has_changed().is_err() {
                     return;
                 }
-                tokio::time::sleep(backoff.next()).await;
+                tokio::time::sleep(backoff.next().min(LONGEST_RETRY)).await;
             }
         }
     }

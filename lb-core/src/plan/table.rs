@@ -300,7 +300,10 @@ fn clear(pass: &mut Pass<'_>, host: u32) {
     let state = &mut pass.hosts[host as usize];
     let balancer = state.balancer();
     let serves = balancer.is_some_and(|b| b.table.is_some());
-    if balancer.is_some() && !serves && !state.ledger.tables.is_empty() {
+    // A balancer that was ended answers nobody, unlike one that is down and comes up with its table again.
+    let cleared = state.ledger.clearing && state.ledger.network == NetworkLedger::Absent;
+    let ended = balancer.is_none() && cleared && state.fresh();
+    if ((balancer.is_some() && !serves) || ended) && !state.ledger.tables.is_empty() {
         state.edit().tables.clear();
     }
     let made = state.ledger.network != NetworkLedger::Absent;

@@ -46,6 +46,7 @@ pub struct Sim {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a state of its own")]
 pub struct SimHost {
     pub facts: HostFacts,
     pub registered: bool,
@@ -54,6 +55,8 @@ pub struct SimHost {
     pub containers: BTreeMap<InstanceId, SimContainer>,
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub table: Option<Arc<RoutingTable>>,
+    /// Whether the balancer was ended: until it is given a table again it answers nobody.
+    ended: bool,
     pub open: BTreeMap<ServerName, u64>,
     pub seen: Option<Arc<Observation>>,
     /// What a slow balancer is applying.
@@ -121,6 +124,7 @@ impl Sim {
             containers: BTreeMap::new(),
             networks: BTreeMap::new(),
             table: None,
+            ended: false,
             open: BTreeMap::new(),
             seen: None,
             under_way: None,
@@ -212,7 +216,8 @@ impl Sim {
                 set_aside: host.set_aside.clone(),
                 inherited: host.inherited,
             };
-            let balancer = (host.balancer != Manner::Silent).then_some(balancer);
+            let answers = host.balancer != Manner::Silent && !host.ended;
+            let balancer = answers.then_some(balancer);
             host.seen = Some(Arc::new(Observation { began: now, instances, balancer }));
         }
     }
@@ -564,6 +569,9 @@ impl Sim {
             let in_force = host.table.as_ref().map(|t| t.hash());
             assert_eq!(wanted, in_force, "the table of {}", host.facts.id);
         }
+        let forgotten = |name: &&AppName| !self.apps.contains_key(*name);
+        let left: Vec<_> = self.ledger.apps.keys().filter(forgotten).collect();
+        assert!(left.is_empty(), "remembered though nothing is left of them: {left:?}");
         let known = |id: &InstanceId| self.apps.contains_key(&id.app);
         for host in self.hosts.values() {
             assert!(host.containers.keys().all(known), "orphans: {:?}", host.containers.keys());
@@ -614,6 +622,7 @@ impl SimHost {
             }
             Action::Apply(table) => {
                 self.applies += 1;
+                self.ended = false;
                 if self.balancer != Manner::Deceitful {
                     self.table = Some(table.clone());
                 }
@@ -625,7 +634,7 @@ impl SimHost {
                 return Ok(Done::Applied { table: table.hash(), whole });
             }
             Action::Clear(network) => {
-                (self.table, self.inherited) = (None, false);
+                (self.table, self.inherited, self.ended) = (None, false, true);
                 self.set_aside.clear();
                 self.open.clear();
                 self.networks.remove(network);
