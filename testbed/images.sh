@@ -85,16 +85,12 @@ END
     chmod 755 "$1/usr/local/bin/docker-entrypoint.sh"
 }
 
-stage_nginx() { # with the modules of Debian's packages, and what Lua's needs of LuaJIT's own library
-    local module
+stage_nginx() { # with the stream module of Debian's package
     stage_busybox "$1"
     copy_program nginx "$1"
-    for module in ndk_http_module ngx_http_lua_module ngx_stream_module; do
-        install -D "$NGINX_MODULES/$module.so" "$1$NGINX_MODULES/$module.so"
-        copy_libraries "$NGINX_MODULES/$module.so" "$1"
-    done
-    mkdir -p "$1/usr/share/lua/5.1" "$1/var/log/nginx" "$1/var/lib/nginx" "$1/var/cache/nginx" "$1/run" "$1/etc/nginx"
-    cp -r /usr/share/lua/5.1/resty /usr/share/lua/5.1/ngx "$1/usr/share/lua/5.1/"
+    install -D "$NGINX_MODULES/ngx_stream_module.so" "$1$NGINX_MODULES/ngx_stream_module.so"
+    copy_libraries "$NGINX_MODULES/ngx_stream_module.so" "$1"
+    mkdir -p "$1/var/log/nginx" "$1/var/lib/nginx" "$1/var/cache/nginx" "$1/run" "$1/etc/nginx"
     echo 'nginx:x:101:101::/nonexistent:/bin/false' >>"$1/etc/passwd"
     printf 'root:x:0:\nnginx:x:101:\n' >"$1/etc/group"
     printf 'events { }\nhttp { server { listen 80; } }\n' >"$1/etc/nginx/nginx.conf"

@@ -5,7 +5,7 @@
 # for by its file.
 NGINX_MODULES=/usr/lib/nginx/modules
 NEEDED=(dockerd:docker.io containerd:containerd runc:runc docker:docker.io docker-registry:docker-registry
-    haproxy:haproxy nginx:nginx "$NGINX_MODULES/ngx_http_lua_module.so:libnginx-mod-http-lua"
+    haproxy:haproxy nginx:nginx
     "$NGINX_MODULES/ngx_stream_module.so:libnginx-mod-stream"
     podman:podman conmon:conmon crun:crun netavark:netavark aardvark-dns:aardvark-dns
     busybox:busybox-static ip:iproute2 iptables:iptables nsenter:util-linux

@@ -10,8 +10,8 @@ use serde_json::Value;
 /// Two loads at once would measure each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// The value of `--balancer` whose changes are reloads.
-const BY_RELOAD: &str = "nginx-by-reload";
+/// The balancer whose changes of servers are reloads.
+const BY_RELOAD: &str = "nginx";
 
 /// So many changes with connections that are kept, and as many with one for each request.
 fn hitless(changes: u64, arguments: &[&str]) {
@@ -59,14 +59,7 @@ fn processes_behind_haproxy_lose_nothing() {
 
 #[test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-fn processes_behind_nginx_lose_nothing() {
-    variable("LB_TEST_NGINX");
-    hitless(20, &["--balancer", "nginx"]);
-}
-
-#[test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-fn processes_behind_nginx_by_reload_keep_the_promise() {
+fn processes_behind_nginx_keep_the_promise() {
     variable("LB_TEST_NGINX");
     hitless(10, &["--balancer", BY_RELOAD]);
 }
@@ -80,14 +73,7 @@ fn docker_behind_haproxy_loses_nothing() {
 
 #[test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-fn docker_behind_nginx_loses_nothing() {
-    variable("LB_TEST_NGINX_IMAGE");
-    on_docker("nginx");
-}
-
-#[test]
-#[ignore = "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-fn docker_behind_nginx_by_reload_keeps_the_promise() {
+fn docker_behind_nginx_keeps_the_promise() {
     variable("LB_TEST_NGINX_IMAGE");
     on_docker(BY_RELOAD);
 }
@@ -101,14 +87,7 @@ fn podman_behind_haproxy_loses_nothing() {
 
 #[test]
 #[ignore = "needs LB_TEST_PODMAN, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-fn podman_behind_nginx_loses_nothing() {
-    variable("LB_TEST_NGINX_IMAGE");
-    on_podman("nginx");
-}
-
-#[test]
-#[ignore = "needs LB_TEST_PODMAN, LB_TEST_NGINX_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
-fn podman_behind_nginx_by_reload_keeps_the_promise() {
+fn podman_behind_nginx_keeps_the_promise() {
     variable("LB_TEST_NGINX_IMAGE");
     on_podman(BY_RELOAD);
 }

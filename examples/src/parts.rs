@@ -11,7 +11,7 @@ use lb_core::{
 use lb_docker::DockerRuntime;
 use lb_haproxy::HaproxyBalancer;
 use lb_local::{LocalHost, Program};
-use lb_nginx::{NginxBalancer, NginxBalancerBuilder};
+use lb_nginx::NginxBalancer;
 use lb_podman::PodmanRuntime;
 
 use crate::image;
@@ -54,8 +54,6 @@ pub enum Balancer {
     Haproxy,
     /// NGINX, likewise.
     Nginx,
-    /// NGINX that is reloaded for each change of servers.
-    NginxByReload,
 }
 
 /// Processes, with the balancer in this process or beside them.
@@ -75,9 +73,9 @@ pub(crate) fn processes(
             let directory = directory.join("haproxy");
             Arc::new(HaproxyBalancer::builder(directory).as_process(&options.haproxy).build()?)
         }
-        Some(Balancer::Nginx | Balancer::NginxByReload) => {
+        Some(Balancer::Nginx) => {
             let directory = directory.join("nginx");
-            nginx(NginxBalancer::builder(directory).as_process(&options.nginx), options)?
+            Arc::new(NginxBalancer::builder(directory).as_process(&options.nginx).build()?)
         }
     };
     Ok((host.facts().clone(), HostHandle { runtime: own.runtime, balancer }))
@@ -101,20 +99,13 @@ pub(crate) fn containers(
                 .in_container(runtime.clone(), options.haproxy_image.clone(), name)
                 .build()?,
         ),
-        Some(Balancer::Nginx | Balancer::NginxByReload) => {
-            let image = options.nginx_image.clone();
-            let builder = NginxBalancer::builder(directory);
-            nginx(builder.in_container(runtime.clone(), image, name), options)?
-        }
+        Some(Balancer::Nginx) => Arc::new(
+            NginxBalancer::builder(directory)
+                .in_container(runtime.clone(), options.nginx_image.clone(), name)
+                .build()?,
+        ),
     };
     Ok(HostHandle { runtime: Arc::new(Probed::builder(runtime).build()), balancer })
-}
-
-fn nginx(builder: NginxBalancerBuilder, options: &StageOptions) -> Result<Arc<dyn LoadBalancer>> {
-    Ok(Arc::new(match options.balancer {
-        Some(Balancer::NginxByReload) => builder.without_lua().build()?,
-        _ => builder.build()?,
-    }))
 }
 
 fn runtime(cluster: &ClusterSpec, options: &StageOptions) -> Result<Arc<dyn ContainerRuntime>> {

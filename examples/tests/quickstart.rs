@@ -38,7 +38,7 @@ async fn whole_job(engine: &str, balancer: &str) {
     let mut arguments = vec!["--json", "--engine", engine, "--balancer", balancer];
     arguments.extend(endpoint.iter().map(String::as_str));
     let summary = summary(&arguments);
-    if balancer == "nginx-by-reload" {
+    if balancer == "nginx" {
         check_but_for_reloads(&summary, engine);
         assert!(summary["reloads"].as_u64().unwrap() > 0, "{summary}");
     } else {
@@ -76,13 +76,6 @@ async fn quickstart_does_the_whole_job_on_processes_and_haproxy() {
 async fn quickstart_does_the_whole_job_on_processes_and_nginx() {
     variable("LB_TEST_NGINX");
     whole_job("local", "nginx").await;
-}
-
-#[tokio::test]
-#[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn quickstart_does_the_whole_job_on_processes_and_nginx_by_reload() {
-    variable("LB_TEST_NGINX");
-    whole_job("local", "nginx-by-reload").await;
 }
 
 #[tokio::test]

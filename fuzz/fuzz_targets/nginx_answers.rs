@@ -1,5 +1,5 @@
 #![no_main]
-//! What NGINX and its files may say, by the first byte: the status server with and without Lua, log lines,
+//! What NGINX and its files may say, by the first byte: the status server, log lines,
 //! `nginx -V`, complaints of a check, the files in force, and the kernel's table of sockets. No panic; what is
 //! accepted holds what callers lean on.
 

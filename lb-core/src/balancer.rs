@@ -137,8 +137,6 @@ pub enum Membership {
     /// In the running balancer: no request is lost.
     #[default]
     RunTime,
-    /// HTTP servers in the running balancer, TCP servers by a reload.
-    RunTimeHttp,
     /// By a reload that leaves idle connections of clients open for a while.
     GentleReload,
     /// By a reload, which may close a keep-alive connection just as the client uses it: at most once for each

@@ -26,26 +26,25 @@ pub use self::builder::{HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancerBuilder};
 use self::engine::Engine;
 #[cfg(any(fuzzing, test))]
 pub(crate) use self::{
-    abilities::{Abilities, Built},
+    abilities::{Abilities, Built, Module},
     compose::{Composed, Ground},
     culprits::culprits,
     filed::Filed,
     main_lines::MainSettings,
     server::Record,
-    traffic::{Times, add_lua},
 };
 
 /// What errors call it.
 const PROGRAM: &str = "nginx";
 
 /// The image of [`in_container`](NginxBalancerBuilder::in_container) by default: the official one.
-pub const DEFAULT_IMAGE: &str = "nginx:1.28";
+pub const DEFAULT_IMAGE: &str = "nginx:1.30";
 
 /// One host's NGINX.
 ///
-/// Servers come and go as the binary allows: see the crate's documentation. A change of shape (listeners,
-/// routes, backends) is checked, written, reloaded and seen running, or put back. At most one reload a second:
-/// tables that wait meanwhile are replaced by later ones.
+/// Servers come and go by reloads: see the crate's documentation. A change is checked, written, reloaded and
+/// seen running, or put back. At most one reload a second: tables that wait meanwhile are replaced by later
+/// ones.
 ///
 /// Calls run on tasks of their own, one at a time; dropping a call's future abandons the wait only. The
 /// directory belongs to one balancer at a time.

@@ -15,4 +15,4 @@ pub(crate) use self::processes::{Processes, orphans};
 #[cfg(any(fuzzing, test))]
 pub(crate) use self::sockets::parse as parse_connection;
 pub(crate) use self::sockets::{connections, shares_network, shut};
-pub(crate) use self::status::{LuaStatus, Status, StatusSocket};
+pub(crate) use self::status::{Status, StatusSocket};

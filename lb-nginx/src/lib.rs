@@ -4,17 +4,13 @@
 //!
 //! # How servers come and go
 //!
-//! Open NGINX has no command for it. What the binary can do is found out at the first call and told by
-//! [`BalancerInfo::membership`](lb_core::BalancerInfo):
+//! By a reload: open NGINX has no command for it. What the binary can do is found out at the first call
+//! ([`Version`], `nginx -V`) and told by [`BalancerInfo`](lb_core::BalancerInfo):
 //!
-//! | where | HTTP servers | TCP servers | promise |
-//! |---|---|---|---|
-//! | the Lua HTTP module is there | by Lua, without a reload | by a reload | HTTP: no lost request |
-//! | 1.27.4 and later | by a reload with `keepalive_min_timeout` | by a reload | no lost request of a client that is never idle for 10 s |
-//! | otherwise | by a reload | by a reload | at most one closed keep-alive connection per client connection and reload, never a failed new connection |
-//!
-//! The first and the last way are tested with NGINX 1.22, under load and faults. That of 1.27.4 is tested by the
-//! configuration it renders and by its detection from what such binaries say (`nginx -V`), not with one.
+//! | NGINX | [`Membership`](lb_core::Membership) | promise |
+//! |---|---|---|
+//! | 1.27.4 and later | `GentleReload`, with `keepalive_min_timeout` | no lost request of a client that is never idle for 10 s |
+//! | 1.22 to 1.27.3 | `Reload` | at most one closed keep-alive connection per client connection and reload, never a failed new connection |
 //!
 //! Reloads are coalesced, at most one a second. Streams of other apps go on in old workers for as long as
 //! [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after).
@@ -31,11 +27,11 @@
 //!
 //! - **Health.** A server is left alone for `interval x fall` after `fall` failed tries in a row; nothing is
 //!   asked beside requests. The readiness that lb's prober sees is the real gate.
-//! - **Queue.** With Lua, requests beyond `connections_per_instance` wait as asked. Without it they get 503
-//!   (502 where requests are hashed) at once: open NGINX has no queue.
-//! - **Slow start.** With Lua as asked; without it a new server gets its whole share at once.
-//! - **Stickiness.** With Lua the cookie names the server. Without it the cookie names the client and is hashed
-//!   consistently, whatever `balance` says: a server that comes takes its share of known clients over.
+//! - **Queue.** Requests beyond `connections_per_instance` get 503 (502 where requests are hashed or drawn) at
+//!   once: open NGINX has no queue.
+//! - **Slow start.** A new server gets its whole share at once.
+//! - **Stickiness.** The cookie names the client and is hashed consistently, whatever `balance` says: a server
+//!   that comes takes its share of known clients over.
 //! - **Rate limit.** A bucket: `requests` may come at once, then one each `window / requests`. Whole addresses
 //!   are limited, also of IPv6. TCP cannot be limited, nor can rates that are no whole number a second or minute:
 //!   such a backend is refused by name.
@@ -46,12 +42,11 @@
 //!
 //! # Traffic
 //!
-//! With Lua: waiting and in flight, requests, failures and mean time of HTTP backends, exact; the last three up
-//! to 50 ms late. TCP backends, and HTTP ones without Lua: requests and failures from log lines to a unix socket
-//! (of a connection the first ten requests each, then every tenth, which counts for ten), `open` from the
-//! kernel's table of sockets, which for HTTP counts kept idle connections too and needs this process in NGINX's
-//! network namespace. `queued` is then 0, and `up` always true. Lines sent while this process was away are lost.
-//! Without a figure a policy holds: missing metrics never scale in.
+//! Requests, failures and mean time come from log lines to a unix socket (of a connection the first ten requests
+//! each, then every tenth, which counts for ten), `open` from the kernel's table of sockets, which for HTTP
+//! counts kept idle connections too and needs this process in NGINX's network namespace. `queued` is 0, and `up`
+//! always true. Lines sent while this process was away are lost. Without a figure a policy holds: missing metrics
+//! never scale in.
 //!
 //! # Without an orchestrator
 //!
@@ -85,6 +80,7 @@ pub mod layout;
 #[cfg(test)]
 mod properties;
 mod renderer;
+mod version;
 
 pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancer, NginxBalancerBuilder,
@@ -97,3 +93,4 @@ pub use renderer::{
     BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, LOCATION_TEMPLATE, NginxRenderer,
     NginxRendererBuilder,
 };
+pub use version::Version;

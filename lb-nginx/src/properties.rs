@@ -7,15 +7,15 @@ mod nginx;
 use std::collections::BTreeSet;
 
 use lb_core::conformance::strategies::table;
-use lb_core::{CertificatePem, ConfigRenderer, Fragment, Listener, Membership, RoutingTable};
+use lb_core::{CertificatePem, ConfigRenderer, Fragment, Listener, RoutingTable};
 use lb_test_support::tls;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::{NginxRenderer, fuzzing};
+use crate::{NginxRenderer, Version, fuzzing};
 
-const WAYS: [Membership; 3] =
-    [Membership::RunTimeHttp, Membership::GentleReload, Membership::Reload];
+/// From before and after each difference.
+const VERSIONS: [Version; 3] = [Version::OLDEST, Version::new(1, 26, 3), Version::new(1, 31, 0)];
 
 /// What NGINX can express, with a certificate it can load.
 fn tables() -> impl Strategy<Value = RoutingTable> {
@@ -26,8 +26,8 @@ fn tables() -> impl Strategy<Value = RoutingTable> {
     })
 }
 
-fn files(table: &RoutingTable, way: Membership) -> nginx::Files {
-    fuzzing::files(&NginxRenderer::new(), table, way).unwrap()
+fn files(table: &RoutingTable, version: Version) -> nginx::Files {
+    fuzzing::files(&NginxRenderer::new(), table, version).unwrap()
 }
 
 proptest! {
@@ -35,10 +35,10 @@ proptest! {
 
     #[test]
     fn the_files_of_a_table_hold_its_parts_and_nothing_else(
-        table in tables(), way in select(WAYS.as_slice()),
+        table in tables(), version in select(VERSIONS.as_slice()),
     ) {
-        let files = files(&table, way);
-        nginx::holds(&files, &table, way).map_err(|e| TestCaseError::fail(format!("{e}\n{files:#?}")))?;
+        let files = files(&table, version);
+        nginx::holds(&files, &table, version).map_err(|e| TestCaseError::fail(format!("{e}\n{files:#?}")))?;
     }
 
     #[test]
@@ -61,10 +61,10 @@ proptest! {
     /// The reader is strict: files with one line left out or foreign are not the table's.
     #[test]
     fn damaged_files_are_not_taken_for_the_tables(
-        table in tables(), way in select(WAYS.as_slice()), locations in any::<bool>(), at in any::<Index>(),
+        table in tables(), version in select(VERSIONS.as_slice()), locations in any::<bool>(), at in any::<Index>(),
         damage in 0..3_u8,
     ) {
-        let mut files = files(&table, way);
+        let mut files = files(&table, version);
         // What is not included is not read.
         let included = table.listeners.values().any(|l| matches!(l, Listener::Http { .. }));
         let name = if included && locations { "lb_locations.conf" } else { "nginx.conf" };
@@ -83,7 +83,7 @@ proptest! {
         }
         let damaged = lines.join("\n") + "\n";
         files.insert(name.to_owned(), damaged.clone());
-        prop_assert!(nginx::holds(&files, &table, way).is_err(), "{}: {}", damage, damaged);
+        prop_assert!(nginx::holds(&files, &table, version).is_err(), "{}: {}", damage, damaged);
     }
 }
 

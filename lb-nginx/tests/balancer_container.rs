@@ -1,15 +1,10 @@
 //! NGINX in a container on the host's network, run by a real Docker Engine. Run inside its namespace.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
-mod common;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::WAYS;
-use lb_core::{
-    Change, ClusterId, ContainerName, ContainerRuntime, ImageRef, LoadBalancer, Membership,
-};
+use lb_core::{Change, ClusterId, ContainerName, ContainerRuntime, ImageRef, LoadBalancer};
 use lb_docker::DockerRuntime;
 use lb_nginx::{NginxBalancer, NginxBalancerBuilder};
 use lb_test_support::client::{Load, Mode, get};
@@ -42,65 +37,59 @@ fn master(dir: &std::path::Path) -> Option<u32> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_DOCKER (testbed/up)"]
 async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
-    for way in WAYS {
-        let lua = way == Membership::RunTimeHttp;
-        let dir = tempfile::Builder::new().prefix("lbn").tempdir_in("/tmp").unwrap();
-        let (runtime, port, later, raw) = (runtime(), free_port(), free_port(), free_port());
-        runtime.stop(&name(), Duration::ZERO).await.unwrap();
-        let builder = builder(dir.path(), runtime.clone());
-        let balancer = if lua { builder } else { builder.without_lua() }.build().unwrap();
-        let (a, b, echo) =
-            (Instance::http("a").await, Instance::http("b").await, Instance::echo("e").await);
-        let table = Apps::new()
-            .http(port, "/", "shop")
-            .server("shop", "a", 1, a.address)
-            .tcp(raw, "mail")
-            .server("mail", "m", 1, echo.address);
-        let begun = Instant::now();
-        assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Start);
-        assert_eq!(balancer.describe().await.unwrap().membership, way);
-        println!("{way:?}: started in {:?}", begun.elapsed());
-        let mut stream = lb_test_support::client::Stream::tcp(raw).await;
-        assert!(stream.echoes("through the container").await);
-        let load = Load::start(port, "/", 4, &[Mode::Close]);
-        load.more(50).await;
-        let table = table.server("shop", "b", 2, b.address);
-        let by = if lua { Change::Servers } else { Change::Reload };
-        assert_eq!(balancer.apply(&table.0).await.unwrap().change, by);
-        let begun = Instant::now();
-        let table = table.http(later, "/", "late");
-        assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Reload);
-        println!("{way:?}: reloaded in {:?} (its check is a container)", begun.elapsed());
-        let table = table.draining("shop", "a");
-        assert_eq!(balancer.apply(&table.0).await.unwrap().change, by);
-        load.more(200).await;
-        load.finish().await;
-        assert!(stream.echoes("still").await);
-        let traffic = balancer.traffic().await.unwrap();
-        assert!(traffic.old_workers > 0);
-        assert_eq!(traffic.backends[&backend_name("mail")].servers[&server_name("m")].open, 1);
-        drop(stream);
-        eventually("old workers end", async || balancer.traffic().await.unwrap().old_workers == 0)
-            .await;
-        // A kill: the engine starts it again with the files.
-        let before = master(dir.path()).unwrap();
-        let begun = Instant::now();
-        processes::signal("-9", &[before]);
-        eventually("it serves again", async || {
-            master(dir.path()).is_some_and(|now| now != before) && get(port, "/").await.is_ok()
-        })
+    let dir = tempfile::Builder::new().prefix("lbn").tempdir_in("/tmp").unwrap();
+    let (runtime, port, later, raw) = (runtime(), free_port(), free_port(), free_port());
+    runtime.stop(&name(), Duration::ZERO).await.unwrap();
+    let balancer = builder(dir.path(), runtime.clone()).build().unwrap();
+    let (a, b, echo) =
+        (Instance::http("a").await, Instance::http("b").await, Instance::echo("e").await);
+    let table = Apps::new()
+        .http(port, "/", "shop")
+        .server("shop", "a", 1, a.address)
+        .tcp(raw, "mail")
+        .server("mail", "m", 1, echo.address);
+    let begun = Instant::now();
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Start);
+    println!("started in {:?}", begun.elapsed());
+    let mut stream = lb_test_support::client::Stream::tcp(raw).await;
+    assert!(stream.echoes("through the container").await);
+    let load = Load::start(port, "/", 4, &[Mode::Close]);
+    load.more(50).await;
+    let table = table.server("shop", "b", 2, b.address);
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Reload);
+    let begun = Instant::now();
+    let table = table.http(later, "/", "late");
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Reload);
+    println!("reloaded in {:?} (its check is a container)", begun.elapsed());
+    let table = table.draining("shop", "a");
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Reload);
+    load.more(200).await;
+    load.finish().await;
+    assert!(stream.echoes("still").await);
+    let traffic = balancer.traffic().await.unwrap();
+    assert!(traffic.old_workers > 0);
+    assert_eq!(traffic.backends[&backend_name("mail")].servers[&server_name("m")].open, 1);
+    drop(stream);
+    eventually("old workers end", async || balancer.traffic().await.unwrap().old_workers == 0)
         .await;
-        println!("{way:?}: back after {:?}", begun.elapsed());
-        assert_eq!(get(port, "/").await.unwrap().body, "b", "the draining one stays so");
-        eventually("it says so", async || {
-            balancer.traffic().await.is_ok_and(|t| t.table == Some(table.0.hash()))
-        })
-        .await;
-        assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::None);
-        balancer.shutdown().await.unwrap();
-        balancer.shutdown().await.unwrap();
-        assert!(get(port, "/").await.is_err());
-        assert!(runtime.list().await.unwrap().is_empty());
-        assert!(!dir.path().exists());
-    }
+    // A kill: the engine starts it again with the files.
+    let before = master(dir.path()).unwrap();
+    let begun = Instant::now();
+    processes::signal("-9", &[before]);
+    eventually("it serves again", async || {
+        master(dir.path()).is_some_and(|now| now != before) && get(port, "/").await.is_ok()
+    })
+    .await;
+    println!("back after {:?}", begun.elapsed());
+    assert_eq!(get(port, "/").await.unwrap().body, "b", "the draining one stays so");
+    eventually("it says so", async || {
+        balancer.traffic().await.is_ok_and(|t| t.table == Some(table.0.hash()))
+    })
+    .await;
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::None);
+    balancer.shutdown().await.unwrap();
+    balancer.shutdown().await.unwrap();
+    assert!(get(port, "/").await.is_err());
+    assert!(runtime.list().await.unwrap().is_empty());
+    assert!(!dir.path().exists());
 }

@@ -1,5 +1,4 @@
-//! The suites of `ConfigRenderer` and `LoadBalancer` on NGINX: as a process, with and without its Lua module,
-//! and in a container.
+//! The suites of `ConfigRenderer` and `LoadBalancer` on NGINX: as a process and in a container.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -41,13 +40,8 @@ fn builder(directory: &Path) -> NginxBalancerBuilder {
     NginxBalancer::builder(directory).renderer(Arc::new(renderer)).workers(workers)
 }
 
-fn with_lua(directory: &Path) -> Arc<dyn LoadBalancer> {
+fn as_process(directory: &Path) -> Arc<dyn LoadBalancer> {
     Arc::new(builder(directory).as_process(variable("LB_TEST_NGINX")).build().unwrap())
-}
-
-fn by_reloads(directory: &Path) -> Arc<dyn LoadBalancer> {
-    let builder = builder(directory).as_process(variable("LB_TEST_NGINX"));
-    Arc::new(builder.without_lua().build().unwrap())
 }
 
 /// In a container of a cluster of its own on Docker.
@@ -60,20 +54,11 @@ fn in_container(directory: &Path) -> Arc<dyn LoadBalancer> {
     Arc::new(builder(directory).in_container(Arc::new(runtime), image, name).build().unwrap())
 }
 
-mod process_with_lua {
+mod process {
     use super::*;
 
     lb_core::load_balancer_suite! {
-        setup: Loopback::new(with_lua),
-        ignore: "needs LB_TEST_NGINX (testbed/up)",
-    }
-}
-
-mod process_by_reloads {
-    use super::*;
-
-    lb_core::load_balancer_suite! {
-        setup: Loopback::new(by_reloads),
+        setup: Loopback::new(as_process),
         ignore: "needs LB_TEST_NGINX (testbed/up)",
         left_out: {
             nothing_is_open_when_all_is_answered: "the kernel counts connections kept idle, too",
@@ -85,10 +70,13 @@ mod process_over_the_wire {
     use super::*;
 
     lb_core::load_balancer_suite! {
-        setup: Wrapped::<_, dyn LoadBalancer>::new(Loopback::new(with_lua), |inner| {
+        setup: Wrapped::<_, dyn LoadBalancer>::new(Loopback::new(as_process), |inner| {
             Arc::new(Wire::new(inner))
         }),
         ignore: "needs LB_TEST_NGINX (testbed/up)",
+        left_out: {
+            nothing_is_open_when_all_is_answered: "the kernel counts connections kept idle, too",
+        },
     }
 }
 
@@ -98,5 +86,8 @@ mod container {
     lb_core::load_balancer_suite! {
         setup: Loopback::new(in_container),
         ignore: "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE (testbed/up)",
+        left_out: {
+            nothing_is_open_when_all_is_answered: "the kernel counts connections kept idle, too",
+        },
     }
 }

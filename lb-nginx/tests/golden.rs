@@ -33,6 +33,19 @@ fn tables_render_to_their_golden_files() {
     }
 }
 
+/// The line that brings streams, where they are a module of their own.
+fn streams() -> String {
+    let said = Command::new(variable("LB_TEST_NGINX")).arg("-V").output().unwrap().stderr;
+    let said = String::from_utf8(said).unwrap();
+    let value = |name: &str| said.split_whitespace().find_map(|word| word.strip_prefix(name));
+    match value("--with-stream=dynamic") {
+        Some(_) => {
+            format!("load_module {}/ngx_stream_module.so;\n", value("--modules-path=").unwrap())
+        }
+        None => String::new(),
+    }
+}
+
 /// Writes everything NGINX needs below `directory`, as a balancer would; the path of the configuration.
 fn write_all(directory: &Path, table: &RoutingTable, config: &RenderedConfig) -> PathBuf {
     let at = |name: &str| directory.join(name);
@@ -51,9 +64,7 @@ fn write_all(directory: &Path, table: &RoutingTable, config: &RenderedConfig) ->
     let variables = "server { listen unix:none.sock; set $lb_backend \"\"; set $lb_strip \"\"; }\n";
     std::fs::write(at(layout::HTTP_INCLUDE), variables).unwrap();
     std::fs::write(at(layout::STREAM_INCLUDE), "").unwrap();
-    let mut text = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\npid nginx.pid;\n\
-                    error_log stderr warn;\nevents { }\n"
-        .to_owned();
+    let mut text = format!("{}pid nginx.pid;\nerror_log stderr warn;\nevents {{ }}\n", streams());
     for fragment in &config.fragments {
         match fragment {
             Fragment::Text { text: lines, .. } => text.push_str(lines),

@@ -6,7 +6,7 @@ mod common;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use common::{WAYS, cases, serving};
+use common::{cases, serving};
 use lb_core::{Backend, ByteSize, Protocol::Http};
 use lb_test_support::Routes;
 use lb_test_support::live::{App, Manner::Echo, free_ports};
@@ -36,17 +36,15 @@ fn h2_post(port: u16, length: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
 async fn http2_clients_are_served_and_bounded_too() {
-    for way in WAYS {
-        let [port] = free_ports();
-        let app = App::start("shop", Echo).await;
-        let limited = |b: &mut Backend| b.limits.body = Some(ByteSize::new(1000));
-        let table = Routes::new().backend_with("shop.web", Http, &[app.address], limited);
-        let table = table.route(port, "/", "shop.web").tls(port, "shop.web");
-        let _nginx = serving(&table.0, way).await;
-        assert_eq!(h2_post(port, 1), "2 200");
-        assert_eq!(h2_post(port, 1000), "2 200");
-        assert_eq!(h2_post(port, 1001), "2 413");
-        assert_eq!(h2_post(port, 300_000), "2 413");
-        assert_eq!(app.seen().len(), 2);
-    }
+    let [port] = free_ports();
+    let app = App::start("shop", Echo).await;
+    let limited = |b: &mut Backend| b.limits.body = Some(ByteSize::new(1000));
+    let table = Routes::new().backend_with("shop.web", Http, &[app.address], limited);
+    let table = table.route(port, "/", "shop.web").tls(port, "shop.web");
+    let _nginx = serving(&table.0).await;
+    assert_eq!(h2_post(port, 1), "2 200");
+    assert_eq!(h2_post(port, 1000), "2 200");
+    assert_eq!(h2_post(port, 1001), "2 413");
+    assert_eq!(h2_post(port, 300_000), "2 413");
+    assert_eq!(app.seen().len(), 2);
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{WAYS, cases, serving};
+use common::{cases, serving};
 use lb_core::Protocol::Http;
 use lb_test_support::live::{App, Manner::Echo, free_ports, get};
 use lb_test_support::{Routes, spreading};
@@ -14,8 +14,7 @@ lb_test_support::spreading_cases!(cases);
 #[tokio::test]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
 async fn a_busy_server_gets_less() {
-    // With Lua each worker counts its own requests only.
-    spreading::a_busy_server_gets_less(async |table| serving(table, WAYS[1]).await).await;
+    spreading::a_busy_server_gets_less(serving).await;
 }
 
 #[tokio::test]
@@ -24,7 +23,7 @@ async fn a_path_that_climbs_above_the_root_is_refused() {
     let [port] = free_ports();
     let app = App::start("admin", Echo).await;
     let table = Routes::new().backend("admin.web", Http, &[app.address]);
-    let _nginx = serving(&table.route(port, "/admin", "admin.web").0, WAYS[0]).await;
+    let _nginx = serving(&table.route(port, "/admin", "admin.web").0).await;
     assert_eq!(get(port, "h", "/cart/../../admin/x").await.status(), 400);
     assert_eq!(app.seen().len(), 0);
 }
@@ -39,7 +38,7 @@ async fn paths_that_differ_in_case_alone_are_told_apart() {
         .backend("lower.web", Http, &[apps[1].address])
         .route(port, "shop.example.org/Cart.v1", "upper.web")
         .route(port, "shop.example.org/cart.v1", "lower.web");
-    let _nginx = serving(&table.0, WAYS[0]).await;
+    let _nginx = serving(&table.0).await;
     for (path, app) in [
         ("/Cart.v1/x", Some("upper")),
         ("/cart.v1/x", Some("lower")),

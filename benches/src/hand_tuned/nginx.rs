@@ -1,8 +1,6 @@
 //! NGINX by hand. It has the features of a generated configuration: HTTP/1.1 and websocket, routing by host name
 //! and path, retries, forwarded headers that a client cannot claim, keep-alive to the servers, at most so many
-//! connections to each, over all workers; figures of what goes to each server, from a log of every tenth request,
-//! or, with Lua, counted. With Lua also servers that can change without a reload, spread by connections in
-//! flight, and no connection that an ending worker keeps.
+//! connections to each, over all workers; figures of what goes to each server, from a log of every tenth request.
 
 use std::fmt::Write as _;
 use std::fs::Permissions;
@@ -66,76 +64,7 @@ const LOG_HEAD: &str = "\
     access_log syslog:server=unix:DIR/log.sock,nohostname figures if=$counted;
 ";
 
-const LUA_HEAD: &str = "\
-    access_log off;
-    lua_package_path '$prefix/?.lua;;';
-    lua_shared_dict counts 16m;
-    init_by_lua_block { peers = require \"peers\" }
-    access_by_lua_block { peers.access() }
-    header_filter_by_lua_block { peers.headers() }
-    log_by_lua_block { peers.log() }
-";
-
-const LUA_SERVERS: &str =
-    "        server 0.0.0.1;\n        balancer_by_lua_block { peers.balance() }\n";
-
-const LUA: &str = r#"local balancer = require "ngx.balancer"
-local counts = ngx.shared.counts
-local exiting = ngx.worker.exiting
-local LIMIT = 512
-local M = {}
-
--- Where somebody has changed the peers, all workers take them anew.
-local function current()
-  local turn = counts:get "turn"
-  if turn ~= M.turn then M.turn = turn end
-  return M.apps
-end
-
-function M.access()
-  local list = current()[ngx.var.app]
-  if not list then return end
-  local best
-  list.cursor = list.cursor % #list + 1
-  for i = 0, #list - 1 do
-    local peer = list[(list.cursor + i - 1) % #list + 1]
-    if not best or peer.open < best.open then best = peer end
-  end
-  best.open = best.open + 1
-  if counts:incr(best.open_key, 1, 0) > LIMIT then
-    best.open = best.open - 1
-    counts:incr(best.open_key, -1, 0)
-    return ngx.exit(503)
-  end
-  ngx.ctx.peer = best
-end
-
--- A worker that ends at a reload must not be sent another request.
-function M.headers()
-  if exiting() then ngx.header["Connection"] = "close" end
-end
-
-function M.balance()
-  if not balancer.get_last_failure() then balancer.set_more_tries(3) end
-  local peer = ngx.ctx.peer
-  balancer.set_current_peer(peer.host, peer.port)
-end
-
-function M.log()
-  local peer = ngx.ctx.peer
-  if not peer then return end
-  peer.open = peer.open - 1
-  counts:incr(peer.open_key, -1, 0)
-  counts:incr(peer.key, 1, 0)
-  counts:incr("time", ngx.now() - ngx.req.start_time(), 0)
-  if ngx.status >= 500 then counts:incr("failures", 1, 0) end
-end
-
-M.apps = {
-"#;
-
-/// Writes the configuration into `directory`: one virtual server for each host name. `lua` holds the
-/// `load_module` lines where servers are picked by Lua, else they stand in `upstream`s.
+/// Writes the configuration into `directory`: one virtual server for each host name.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -145,20 +74,14 @@ pub fn write(
     workers: usize,
     hosts: &[String],
     servers: &[SocketAddr],
-    lua: Option<&str>,
 ) -> io::Result<PathBuf> {
     let head = HEAD
         .replace("DIR", &directory.display().to_string())
         .replace("BIND", &bind.to_string())
         .replace("WORKERS", &workers.to_string());
-    let mut text = format!("{}{head}", lua.unwrap_or_default());
-    if lua.is_some() {
-        text.push_str(LUA_HEAD);
-        fs::write(directory.join("peers.lua"), peers(hosts.len(), servers))?;
-    } else {
-        text.push_str(&LOG_HEAD.replace("DIR", &directory.display().to_string()));
-        read_log(directory)?;
-    }
+    let log = LOG_HEAD.replace("DIR", &directory.display().to_string());
+    let mut text = head + &log;
+    read_log(directory)?;
     for (number, host) in hosts.iter().enumerate() {
         let _ = write!(
             text,
@@ -166,7 +89,7 @@ pub fn write(
              keepalive_timeout 4s;\n    }}\n    server {{\n        listen {bind};\n        server_name {host};\n        \
              set $app app_{number};\n        location / {{\n            proxy_pass http://app_{number};\n        \
              }}\n    }}\n",
-            if lua.is_some() { LUA_SERVERS.to_owned() } else { fixed(number, servers) }
+            fixed(number, servers)
         );
     }
     text.push_str("}\n");
@@ -196,24 +119,5 @@ fn fixed(app: usize, servers: &[SocketAddr]) -> String {
         let _ =
             writeln!(text, "        server {server} max_fails=2 fail_timeout=2s max_conns=512;");
     }
-    text
-}
-
-/// The servers of each app, for Lua.
-fn peers(apps: usize, servers: &[SocketAddr]) -> String {
-    let mut text = LUA.to_owned();
-    for number in 0..apps {
-        let _ = writeln!(text, "  app_{number} = {{ cursor = 0,");
-        for server in servers {
-            let (host, port) = (server.ip(), server.port());
-            let _ = writeln!(
-                text,
-                "    {{ host = \"{host}\", port = {port}, open = 0, key = \"app_{number} {server}\", \
-                 open_key = \"open app_{number} {server}\" }},"
-            );
-        }
-        text.push_str("  },\n");
-    }
-    text.push_str("}\nreturn M\n");
     text
 }

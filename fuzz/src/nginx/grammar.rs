@@ -75,8 +75,8 @@ const SETTINGS: &[(&[Place], &str, &[P])] = &[
     (&[Http, Upstream], "keepalive_requests", &[Number]),
     (&[Http, Server, Upstream], "keepalive_timeout", &[Time]),
     (&[Http], "keepalive_min_timeout", &[Time]),
-    (&[Http, Server, Location], "client_max_body_size", &[Size]),
-    (&[Http, Server], "client_body_buffer_size", &[Size]),
+    (&[Http, Location], "client_max_body_size", &[Size]),
+    (&[Http], "client_body_buffer_size", &[Size]),
     (&[Http], "large_client_header_buffers", &[Number, Size]),
     (&[Http], "proxy_http_version", &[Is("1.1")]),
     (&[Http], "proxy_request_buffering", &[Is("off")]),
@@ -115,8 +115,6 @@ const SETTINGS: &[(&[Place], &str, &[P])] = &[
     (&[Http], "access_log", &[Begins("syslog:server=unix:/"), Is("lb"), Is("if=$lb_counted")]),
     (&[Stream], "access_log", &[Begins("syslog:server=unix:/"), Is("lb")]),
     (&[Http, Stream], "log_format", &[Is("lb"), Is("escape=json"), Begins("{\"")]),
-    (&[Http], "lua_package_path", &[Is("$prefix/?.lua;;")]),
-    (&[Http], "lua_shared_dict", &[Begins("lb_"), Size]),
     (&[Http], "add_header", &[Is("Set-Cookie"), Is("$lb_set_cookie"), Is("always")]),
     (&[Server], "listen", &[Begins("unix:/")]),
     (&[Server], "listen", &[Begins("0.0.0.0:")]),
@@ -149,7 +147,7 @@ const SETTINGS: &[(&[Place], &str, &[P])] = &[
 ];
 
 /// Those of which there may be several in a block, told apart by so many parameters.
-const SEVERAL: [(&str, usize); 11] = [
+const SEVERAL: [(&str, usize); 10] = [
     // What tells these apart is in their blocks, if anything.
     ("if", 0),
     ("server", 0),
@@ -157,28 +155,10 @@ const SEVERAL: [(&str, usize); 11] = [
     ("load_module", 1),
     ("location", 2),
     ("log_format", 1),
-    ("lua_shared_dict", 1),
     ("map", 2),
     ("proxy_set_header", 1),
     ("set", 1),
     ("upstream", 1),
-];
-
-/// Lua, by the directive it is given to; `{mark}` stands for a generation's mark.
-const LUA: [(&[Place], &str, &[&str]); 9] = [
-    (
-        &[Http],
-        "init_by_lua_block",
-        &["lb = require \"lb\"; lb.start(\"{mark}\", \"lb_servers.txt\")"],
-    ),
-    (&[Http], "init_worker_by_lua_block", &["lb.start_worker()"]),
-    (&[Http], "exit_worker_by_lua_block", &["lb.end_worker()"]),
-    (&[Http], "header_filter_by_lua_block", &["lb.headers()"]),
-    (&[Http], "access_by_lua_block", &["lb.access()"]),
-    (&[Http], "log_by_lua_block", &["lb.log()"]),
-    (&[Location], "access_by_lua_block", &["return"]),
-    (&[Location], "log_by_lua_block", &["return"]),
-    (&[Location], "content_by_lua_block", &["lb.status()", "lb.take_servers()"]),
 ];
 
 /// Variables NGINX has, in `http` and in `stream`.
@@ -194,7 +174,6 @@ const GIVEN: [&[&str]; 2] = [
         "http_upgrade",
         "is_args",
         "pid",
-        "prefix",
         "remote_addr",
         "request_id",
         "request_uri",
@@ -254,9 +233,6 @@ impl Walk<'_> {
 
     fn directive(&mut self, mut directive: Directive, place: Place) -> Result<Directive, String> {
         let wrong = format!("not known in {place:?}: {:?}", directive.words);
-        if let Some(lua) = &directive.lua {
-            return if lua_fits(&directive, lua, place) { Ok(directive) } else { Err(wrong) };
-        }
         let Some(block) = directive.block.take() else {
             return if setting_fits(&directive, place) { Ok(directive) } else { Err(wrong) };
         };
@@ -278,7 +254,7 @@ fn opens(directive: &Directive, place: Place) -> Option<Place> {
         (Http, "upstream", [name]) if is_name(name) => Some(Upstream),
         (Stream, "upstream", [name]) if is_name(name) => Some(StreamUpstream),
         (Http, "map", [_, to]) if is_variable(to) => Some(Map),
-        (Server, "location", ["/"] | ["=", "/status" | "/servers"]) => Some(Location),
+        (Server, "location", ["/"] | ["=", "/status"]) => Some(Location),
         (Server, "location", [at]) if at.strip_prefix('@').is_some_and(is_name) => Some(Location),
         (Server, "if", ["($lb_canonical", "=", "", ")"] | ["($http_host", "!=", "$host)"]) => {
             Some(If)
@@ -310,23 +286,6 @@ fn setting_fits(directive: &Directive, place: Place) -> bool {
                 && wanted.iter().zip(&parameters).all(|(p, word)| p.fits(word))
         }),
     }
-}
-
-fn lua_fits(directive: &Directive, lua: &str, place: Place) -> bool {
-    if (place, directive.name(), lua) == (Upstream, "balancer_by_lua_block", "lb.balance()") {
-        return directive.words.len() == 1;
-    }
-    let is = |wanted: &str| match wanted.split_once("{mark}") {
-        Some((before, after)) => lua
-            .strip_prefix(before)
-            .and_then(|rest| rest.strip_suffix(after))
-            .is_some_and(|mark| mark.len() == 32 && mark.bytes().all(|b| b.is_ascii_hexdigit())),
-        None => lua == wanted,
-    };
-    directive.words.len() == 1
-        && LUA.iter().any(|(places, name, texts)| {
-            places.contains(&place) && *name == directive.name() && texts.iter().any(|t| is(t))
-        })
 }
 
 /// NGINX refuses most of what stands twice; the rest would be silently replaced.

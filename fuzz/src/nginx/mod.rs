@@ -29,8 +29,6 @@ pub struct Directive {
     pub words: Vec<String>,
     /// What is in its block.
     pub block: Option<Vec<Directive>>,
-    /// The Lua in its block.
-    pub lua: Option<String>,
 }
 
 impl Directive {
@@ -104,10 +102,7 @@ impl Reader<'_> {
                 return Ok(directive);
             }
             if words > 0 && self.takes("{") {
-                match directive.words[0].ends_with("_by_lua_block") {
-                    true => directive.lua = Some(self.lua()?),
-                    false => directive.block = Some(self.block(depth + 1)?),
-                }
+                directive.block = Some(self.block(depth + 1)?);
                 return Ok(directive);
             }
             directive.words.push(self.word()?);
@@ -159,14 +154,6 @@ impl Reader<'_> {
             word
         };
         check_bytes(&word).map(|()| word)
-    }
-
-    /// To the end of its block, which braces of its own do not end.
-    fn lua(&mut self) -> Result<String, String> {
-        let end = self.rest.find('}').ok_or("Lua without an end")?;
-        let text = self.rest[..end].trim().to_owned();
-        self.advance(end + 1);
-        check_bytes(&text).map(|()| text)
     }
 }
 

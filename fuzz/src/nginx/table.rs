@@ -4,44 +4,43 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use lb_core::{
-    Backend, BackendName, Balance, CertificatePem, HostId, Listener, Membership, Prefix, Protocol,
-    Route, RoutingTable, Server, ServerState,
+    Backend, BackendName, Balance, CertificatePem, HostId, Listener, Prefix, Protocol, Route,
+    RoutingTable, Server, ServerState,
 };
-use lb_nginx::layout;
+use lb_nginx::{Version, layout};
 
 use super::grammar::{Whole, whole};
 use super::{Directive, Files, read};
 
-/// The record of servers, from which Lua picks.
+/// The record of servers.
 const RECORD: &str = "lb_servers.txt";
 /// The locations of all listeners.
 const LOCATIONS: &str = "lb_locations.conf";
-/// The module Lua loads.
-const MODULE: &str = "lb.lua";
 
-/// Whether these files are accepted and hold exactly `table`, for an NGINX whose servers change so.
+/// Whether these files are accepted and hold exactly `table`, for an NGINX of this version.
 ///
 /// # Errors
 /// What is not accepted, or what differs.
-pub fn holds(files: &Files, table: &RoutingTable, membership: Membership) -> Result<(), String> {
+pub fn holds(files: &Files, table: &RoutingTable, version: Version) -> Result<(), String> {
     let Whole { main, included } = whole(files)?;
     let sides = |name: &str| main.iter().filter(|d| d.name() == name).collect::<Vec<_>>();
     let [http] = sides("http")[..] else { return Err("not one http".into()) };
     let stream = sides("stream");
     let streams = table.backends.values().any(|b| b.protocol == Protocol::Tcp);
     same("stream blocks", &stream.len(), &usize::from(streams))?;
-    let config = Config { http, stream: stream.first().copied(), files, table, membership };
+    let config = Config { http, stream: stream.first().copied(), files, table };
     config.http_listeners()?;
     config.stream_listeners()?;
     for protocol in [Protocol::Http, Protocol::Tcp] {
         config.upstreams(protocol)?;
     }
+    let gentle = http.inside("keepalive_min_timeout").count();
+    same("gentle reloads", &gentle, &usize::from(version >= Version::new(1, 27, 4)))?;
     config.record()?;
     config.locations()?;
     let mut wanted: BTreeSet<String> = included;
     // With no HTTP listener nobody includes the locations.
     wanted.extend([RECORD, LOCATIONS].map(str::to_owned));
-    wanted.extend(config.lua().then(|| MODULE.to_owned()));
     wanted.extend(certificates(table));
     same("files", &files.keys().cloned().collect(), &wanted)
 }
@@ -68,17 +67,12 @@ struct Config<'a> {
     stream: Option<&'a Directive>,
     files: &'a Files,
     table: &'a RoutingTable,
-    membership: Membership,
 }
 
 /// Host name (`*.` and its base for a wildcard, empty for any), path, backend, segments stripped.
 type RouteLine = (String, String, String, Option<usize>);
 
 impl<'a> Config<'a> {
-    const fn lua(&self) -> bool {
-        matches!(self.membership, Membership::RunTimeHttp)
-    }
-
     fn http_listeners(&self) -> Result<(), String> {
         let mut by_address: BTreeMap<&str, Vec<&Directive>> = BTreeMap::new();
         for server in self.http.inside("server") {
@@ -214,12 +208,6 @@ impl<'a> Config<'a> {
     fn servers_of(&self, upstream: &Directive, backend: &Backend) -> Result<(), String> {
         let lines = |d: &Directive| d.parameters().join(" ");
         let mut found: Vec<String> = upstream.inside("server").map(lines).collect();
-        let by_lua = upstream.block.iter().flatten().filter(|d| d.lua.is_some()).count();
-        if self.lua() && backend.protocol == Protocol::Http {
-            same("servers", &found, &vec!["0.0.0.1:1".to_owned()])?;
-            return same("Lua", &by_lua, &1);
-        }
-        same("Lua", &by_lua, &0)?;
         same("zone", &upstream.only("zone")?[0], &upstream.words[1].as_str())?;
         let picks = ["hash", "least_conn", "random"];
         let method = upstream.block.iter().flatten().find(|d| picks.contains(&d.name()));
@@ -271,27 +259,17 @@ impl<'a> Config<'a> {
         same("method", &found, &wanted)
     }
 
-    /// The record: `backend` for what Lua picks from, `static` for the others; settings, then servers.
+    /// The record: each backend, and its servers after it.
     fn record(&self) -> Result<(), String> {
         let text = self.files.get(RECORD).ok_or("no record")?;
-        let mut lines = text.lines();
-        let first = lines.next().and_then(|l| l.strip_prefix("all "));
-        same("state", &first.is_some_and(|s| s.len() == 32), &true)?;
         let host = self.table.host.as_ref();
         let mut wanted = Vec::new();
         for (name, backend) in &self.table.backends {
-            let by_lua = self.lua() && backend.protocol == Protocol::Http;
-            wanted.push(format!("{} {name}", if by_lua { "backend" } else { "static" }));
-            wanted.push(settings_line(backend));
-            wanted.extend(backend.servers.iter().map(|(name, server)| {
-                let address = server.address_from(host);
-                let at = address.to_string();
-                let shown = at.rsplit_once(':').map_or("", |(shown, _)| shown);
-                let state = if server.state == ServerState::Active { "active" } else { "draining" };
-                format!("{name} {shown} {} {} {} {state}", address.port(), server.weight, server.id)
-            }));
+            wanted.push(format!("backend {name}"));
+            let line = |(name, s): (_, &Server)| format!("{name} {}", s.address_from(host));
+            wanted.extend(backend.servers.iter().map(line));
         }
-        same("record", &lines.map(str::to_owned).collect(), &wanted)
+        same("record", &text.lines().map(str::to_owned).collect(), &wanted)
     }
 
     /// Each backend has a location of each form, with what it asks for.
@@ -442,26 +420,5 @@ fn server_line(server: &Server, backend: &Backend, host: Option<&HostId>) -> Str
         server.weight,
         health.fall,
         most.unwrap_or_default(),
-    )
-}
-
-fn settings_line(backend: &Backend) -> String {
-    let (limits, health) = (&backend.limits, &backend.health);
-    let (method, header) = match &backend.balance {
-        Balance::RoundRobin => ("turn", "-"),
-        Balance::LeastConnections => ("least", "-"),
-        Balance::RandomTwo => ("random", "-"),
-        Balance::SourceHash => ("source", "-"),
-        Balance::UriHash => ("uri", "-"),
-        Balance::HeaderHash(header) => ("header", header.as_str()),
-    };
-    format!(
-        "{method} {} {} {} {} {} {} {header}",
-        limits.queue.as_millis(),
-        limits.connections_per_instance.map_or(0, std::num::NonZeroU32::get),
-        health.fall,
-        (health.interval * health.fall.get()).as_millis(),
-        limits.slow_start.unwrap_or_default().as_millis(),
-        backend.sticky.as_ref().map_or("-", |sticky| sticky.cookie.as_str()),
     )
 }

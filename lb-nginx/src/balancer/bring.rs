@@ -49,8 +49,8 @@ impl Engine {
                 }
                 Err(other) => return Err(other),
             };
-            if let Some(change) = self.without_reload(&composed, asked, &met).await? {
-                return Ok(applied(asked, change, aside));
+            if self.in_force_already(&composed, asked, &met).await? {
+                return Ok(applied(asked, Change::None, aside));
             }
             let taken = self.hold_ports(&composed, &met, &mut held).await;
             if !taken.is_empty() {
@@ -96,9 +96,7 @@ impl Engine {
         let none = BTreeMap::new();
         let known = match (met, &self.force) {
             (Met::Down, _) => &none,
-            (Met::Up(status), Some(force)) if force.filed.mark == status.mark => {
-                &force.filed.listeners
-            }
+            (Met::Up(status), Some(force)) if force.mark == status.mark => &force.listeners,
             (Met::Up(_), _) => return Aside::new(),
         };
         let mut ports = composed.binds();

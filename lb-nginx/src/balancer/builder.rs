@@ -40,7 +40,6 @@ pub struct NginxBalancerBuilder {
     hard_stop_after: Duration,
     workers: Option<NonZeroU32>,
     connections: Option<NonZeroU32>,
-    by_reload: bool,
 }
 
 #[derive(Debug)]
@@ -59,7 +58,6 @@ impl NginxBalancerBuilder {
             hard_stop_after: HARD_STOP_AFTER,
             workers: None,
             connections: None,
-            by_reload: false,
         }
     }
 
@@ -129,13 +127,6 @@ impl NginxBalancerBuilder {
         self
     }
 
-    /// Changes servers by reloads, although Lua could without.
-    #[must_use]
-    pub const fn without_lua(mut self) -> Self {
-        self.by_reload = true;
-        self
-    }
-
     /// Makes the balancer. Nothing is started or written before the first call.
     ///
     /// # Errors
@@ -180,7 +171,7 @@ impl NginxBalancerBuilder {
             workers: self.workers.map_or_else(cpus, NonZeroU32::get),
             connections: u64::from(asked).min(allowed) as u32,
         };
-        Ok(Parts { directory, renderer, launch, settings, by_reload: self.by_reload })
+        Ok(Parts { directory, renderer, launch, settings })
     }
 }
 

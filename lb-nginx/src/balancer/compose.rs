@@ -8,23 +8,23 @@ use std::path::Path;
 
 use lb_core::balancer::Failure;
 use lb_core::{
-    Backend, BackendName, CertificatePem, FileName, Fragment, Listener, Protocol, RenderedConfig,
+    BackendName, CertificatePem, FileName, Fragment, Listener, Protocol, RenderedConfig,
     RoutingTable, Secret, TableHash,
 };
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::abilities::Abilities;
 use super::main_lines::{self, MainSettings};
-use super::server::{self, Picker, Record};
+use super::server::{self, Record};
 use crate::layout;
 
 /// The configuration's file name.
 pub(crate) const CONFIG: &str = "nginx.conf";
-/// The record of servers, which Lua reads when NGINX starts.
+/// The record of servers, which a later process reads.
 pub(crate) const RECORD_FILE: &str = "lb_servers.txt";
 /// The directory of what only the balancer may reach.
 pub(crate) const PRIVATE: &str = "private";
-/// Says the mark and, with Lua, takes servers.
+/// Says the mark.
 pub(crate) const STATUS_SOCKET: &str = "private/status.sock";
 /// Answers 503 for backends without a server.
 pub(crate) const NONE_SOCKET: &str = "none.sock";
@@ -34,9 +34,6 @@ pub(crate) const LOG_SOCKET: &str = "log.sock";
 pub(crate) const ORDERS: &str = "private/orders";
 /// The directory of temporary files.
 pub(crate) const TEMPORARY: &str = "tmp";
-/// The module Lua loads.
-const LUA_FILE: &str = "lb.lua";
-const LUA: &str = include_str!("../lua/lb.lua");
 
 /// A whole configuration in memory.
 #[derive(Debug, Clone)]
@@ -89,22 +86,14 @@ impl Composed {
         ground: Ground<'_>,
     ) -> Result<Self, Failure> {
         check_fragments(table, &rendered)?;
-        let lua = ground.abilities.lua();
-        let picker = |b: &Backend| match b.protocol {
-            Protocol::Http if lua => Picker::Lua,
-            Protocol::Http | Protocol::Tcp => Picker::Nginx,
-        };
-        let record = Record::of(table, picker);
+        let record = Record::of(table);
         let certificates = certificates(table);
         let mut files = rendered.files;
-        if lua {
-            files.insert(file(LUA_FILE), LUA.to_owned());
-        }
         if table.backends.values().any(|b| b.protocol == Protocol::Tcp) {
             files.insert(file(layout::STREAM_INCLUDE), main_lines::stream_lines(ground.dir));
         }
         let main = main_lines::main_lines(ground.settings, ground.abilities, ground.user);
-        let body = body(table, rendered.fragments, picker, ground.dir);
+        let body = body(table, rendered.fragments, ground.dir);
         let unmarked = main_lines::http_lines(ground.dir, table, ground.abilities, "");
         let mark = mark(&[&main, &body.text, &unmarked], &files, &certificates);
         let http = main_lines::http_lines(ground.dir, table, ground.abilities, &mark);
@@ -165,12 +154,7 @@ struct Body {
     parts: Vec<Part>,
 }
 
-fn body(
-    table: &RoutingTable,
-    fragments: Vec<Fragment>,
-    picker: impl Fn(&Backend) -> Picker,
-    dir: &Path,
-) -> Body {
+fn body(table: &RoutingTable, fragments: Vec<Fragment>, dir: &Path) -> Body {
     let mut body = Body::default();
     let numbers: BTreeMap<_, _> = main_lines::hashed(table).map(|(n, name, _)| (name, n)).collect();
     let none = dir.join(NONE_SOCKET);
@@ -180,7 +164,6 @@ fn body(
             Fragment::Text { backend, text } => (backend, text),
             Fragment::Servers(name) => {
                 let text = match table.backends.get(&name) {
-                    Some(b) if picker(b) == Picker::Lua => server::LUA_LINES.to_owned(),
                     Some(b) => {
                         let hashed = numbers.get(&name).copied();
                         server::upstream_lines(&name, b, table.host.as_ref(), hashed, &none)
@@ -202,7 +185,6 @@ fn header(asked: TableHash, composed: &Composed) -> String {
     let mut text = "# Written by lb-nginx; the next change overwrites it.\n".to_owned();
     let _ = writeln!(text, "# lb table {asked}");
     let _ = writeln!(text, "# lb mark {}", composed.mark);
-    let _ = writeln!(text, "# lb state {}", composed.record.state());
     for (port, stream) in &composed.listeners {
         let _ = match stream {
             Some(backend) => writeln!(text, "# lb stream {port} {backend}"),
@@ -216,7 +198,7 @@ fn header(asked: TableHash, composed: &Composed) -> String {
     text
 }
 
-/// Names everything that needs a reload to change. Servers that Lua picks from do not.
+/// Names everything that needs a reload to change: all but the names servers have.
 fn mark(
     texts: &[&str],
     files: &BTreeMap<FileName, String>,

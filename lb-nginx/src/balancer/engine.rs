@@ -14,7 +14,6 @@ use super::abilities::Abilities;
 use super::compose::{LOG_SOCKET, NONE_SOCKET, ORDERS, PRIVATE, STATUS_SOCKET, TEMPORARY};
 use super::filed::Filed;
 use super::launch::{Launch, Worker};
-use super::look::InForce;
 use super::main_lines::MainSettings;
 use super::traffic::Times;
 use crate::control::{Receiver, StatusSocket};
@@ -26,8 +25,6 @@ pub(crate) struct Parts {
     pub renderer: Arc<dyn ConfigRenderer>,
     pub launch: Box<dyn Launch>,
     pub settings: MainSettings,
-    /// Whether Lua is not to be used.
-    pub by_reload: bool,
 }
 
 /// The one owner.
@@ -38,7 +35,7 @@ pub(crate) struct Engine {
     /// What the binary can do, once that was found out.
     ground: Option<Found>,
     /// What the running NGINX is known to have in force.
-    pub(super) force: Option<InForce>,
+    pub(super) force: Option<Filed>,
     pub(super) totals: Totals,
     pub(super) times: Times,
     pub(super) log: Option<Receiver>,
@@ -83,10 +80,7 @@ impl Engine {
             self.parts.launch.worker().await?
         };
         self.prepare(worker.clone()).await?;
-        let mut abilities = Abilities::find(&self.parts, worker.as_ref()).await?;
-        if self.parts.by_reload {
-            abilities = abilities.without_lua();
-        }
+        let abilities = Abilities::find(&self.parts, worker.as_ref()).await?;
         let found = Found { abilities: Arc::new(abilities), worker };
         self.ground = Some(found.clone());
         Ok(found)
@@ -138,9 +132,9 @@ impl Engine {
         let abilities = self.ground().await?.abilities;
         Ok(BalancerInfo {
             name: "nginx".to_owned(),
-            version: abilities.version.clone(),
-            servers_without_reload: abilities.lua(),
-            membership: abilities.membership,
+            version: abilities.said.clone(),
+            servers_without_reload: false,
+            membership: abilities.version.membership(),
             abilities: BTreeSet::new(),
             reloads: self.reloads,
             cut: 0,

@@ -15,8 +15,6 @@ pub(crate) struct Filed {
     pub table: TableHash,
     /// The generation mark.
     pub mark: String,
-    /// Names what Lua picks from.
-    pub state: String,
     /// The ports it listens on; for byte streams with the backend.
     pub listeners: BTreeMap<u16, Option<BackendName>>,
     /// The files beside it.
@@ -32,7 +30,6 @@ impl Filed {
         Self {
             table,
             mark: composed.mark.clone(),
-            state: composed.record.state(),
             listeners: composed.listeners.clone(),
             files: names.chain(FileName::new(RECORD_FILE)).collect(),
             record: composed.record.clone(),
@@ -48,14 +45,13 @@ impl Filed {
     }
 
     pub(crate) fn parse(config: &str, record: &str) -> Option<Self> {
-        let (mut table, mut mark, mut state) = (None, None, None);
+        let (mut table, mut mark) = (None, None);
         let (mut listeners, mut files) = (BTreeMap::new(), BTreeSet::new());
         for note in config.lines().filter_map(|l| l.strip_prefix("# lb ")) {
             let words: Vec<&str> = note.split(' ').collect();
             match words.as_slice() {
                 ["table", hash] => table = Some(hash.parse().ok()?),
                 ["mark", text] => mark = Some((*text).to_owned()),
-                ["state", text] => state = Some((*text).to_owned()),
                 ["listener", port] => drop(listeners.insert(port.parse().ok()?, None)),
                 ["stream", port, backend] => {
                     listeners.insert(port.parse().ok()?, Some(BackendName::new(backend).ok()?));
@@ -65,7 +61,7 @@ impl Filed {
             }
         }
         let record = Record::parse(record)?;
-        Some(Self { table: table?, mark: mark?, state: state?, listeners, files, record })
+        Some(Self { table: table?, mark: mark?, listeners, files, record })
     }
 }
 
@@ -77,15 +73,14 @@ mod tests {
     use std::time::Duration;
 
     use lb_core::{
-        AppName, Backend, ConfigRenderer, Listener, Membership, Protocol, RoutingTable, Server,
-        ServerName,
+        AppName, Backend, ConfigRenderer, Listener, Protocol, RoutingTable, Server, ServerName,
     };
 
     use super::super::abilities::Abilities;
     use super::super::compose::Ground;
     use super::super::main_lines::MainSettings;
     use super::*;
-    use crate::NginxRenderer;
+    use crate::{NginxRenderer, Version};
 
     fn table() -> RoutingTable {
         let mut table = RoutingTable::default();
@@ -101,8 +96,8 @@ mod tests {
         table
     }
 
-    fn composed(table: &RoutingTable, membership: Membership) -> Composed {
-        let abilities = Abilities::of(membership);
+    fn composed(table: &RoutingTable) -> Composed {
+        let abilities = Abilities::of(Version::OLDEST);
         let settings = MainSettings {
             hard_stop_after: Duration::from_secs(60),
             workers: 2,
@@ -128,37 +123,35 @@ mod tests {
 
     #[test]
     fn files_are_read_back_as_they_were_written() {
-        for membership in [Membership::RunTimeHttp, Membership::Reload] {
-            let composed = composed(&table(), membership);
-            let filed = Filed::of(&composed, table().hash());
-            assert_eq!(Filed::parse(&composed.text, &composed.record.text()), Some(filed.clone()));
-            assert_eq!(filed.listeners[&5432].as_ref().unwrap().as_str(), "db.sql");
-            assert_eq!(composed.binds().keys().collect::<Vec<_>>(), [&80, &5432]);
-        }
-        assert_eq!(Filed::parse("events { }\n", "all 0\n"), None);
-        let text = composed(&table(), Membership::Reload).text;
-        assert_eq!(Filed::parse(&text.replace("# lb mark", "# lb novelty"), "all 0\n"), None);
+        let composed = composed(&table());
+        let filed = Filed::of(&composed, table().hash());
+        assert_eq!(Filed::parse(&composed.text, &composed.record.text()), Some(filed.clone()));
+        assert_eq!(filed.listeners[&5432].as_ref().unwrap().as_str(), "db.sql");
+        assert_eq!(composed.binds().keys().collect::<Vec<_>>(), [&80, &5432]);
+        assert_eq!(Filed::parse("events { }\n", ""), None);
+        let text = composed.text.replace("# lb mark", "# lb novelty");
+        assert_eq!(Filed::parse(&text, &composed.record.text()), None);
     }
 
     #[test]
-    fn with_lua_servers_of_http_are_no_reason_to_reload_and_all_else_is() {
-        let mark = composed(&table(), Membership::RunTimeHttp).mark;
-        let more = changed("shop.web", one_more);
-        assert_eq!(composed(&more, Membership::RunTimeHttp).mark, mark);
-        assert_ne!(
-            composed(&more, Membership::Reload).mark,
-            composed(&table(), Membership::Reload).mark
-        );
+    fn another_name_of_a_server_is_no_reason_to_reload_and_all_else_is() {
+        let mark = composed(&table()).mark;
+        let renamed = changed("shop.web", |b| {
+            let server = b.servers.pop_first().unwrap().1;
+            b.servers.insert(ServerName::new("s7").unwrap(), server);
+        });
+        assert_eq!(composed(&renamed).mark, mark);
         let mut listeners = table();
         listeners
             .listeners
             .insert(81, Listener::Http { routes: [].into(), certificates: [].into() });
         for other in [
             listeners,
+            changed("shop.web", one_more),
             changed("db.sql", one_more),
             changed("shop.web", |b| b.timeouts.server = Duration::from_secs(7)),
         ] {
-            assert_ne!(composed(&other, Membership::RunTimeHttp).mark, mark);
+            assert_ne!(composed(&other).mark, mark);
         }
     }
 }

@@ -14,22 +14,13 @@ const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Time between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// The table in force, shown by the balancer itself.
-#[derive(Debug)]
-pub(crate) struct InForce {
-    /// As in the files.
-    pub filed: Filed,
-    /// Whether Lua's servers are known to be the file's.
-    pub settled: bool,
-}
-
 /// What answers.
 #[derive(Debug)]
 pub(crate) enum Met {
     /// Nobody.
     Down,
     /// A worker.
-    Up(Box<Status>),
+    Up(Status),
 }
 
 impl Engine {
@@ -40,7 +31,7 @@ impl Engine {
             Ok(_) if self.parts.launch.sees_processes() && self.processes().await?.is_none() => {
                 Ok(Met::Down)
             }
-            Ok(status) => Ok(Met::Up(Box::new(status))),
+            Ok(status) => Ok(Met::Up(status)),
             Err(Failure::Connect { .. }) => Ok(Met::Down),
             Err(other) => Err(other),
         }
@@ -68,23 +59,13 @@ impl Engine {
 
     /// Brings what is remembered in line with who answers; takes over an NGINX that runs our files.
     pub(super) async fn remember(&mut self, met: &Met) -> Result<(), Failure> {
-        let Met::Up(status) = met else {
-            if let Some(force) = &mut self.force {
-                force.settled = false;
-            }
-            return Ok(());
-        };
-        if self.force.as_ref().is_none_or(|force| force.filed.mark != status.mark) {
+        let Met::Up(status) = met else { return Ok(()) };
+        if self.force.as_ref().is_none_or(|force| force.mark != status.mark) {
             let directory = self.parts.directory.clone();
             let filed = blocking(move || Filed::read(&directory)).await?;
-            self.force = filed
-                .filter(|filed| filed.mark == status.mark)
-                .map(|filed| InForce { filed, settled: false });
+            self.force = filed.filter(|filed| filed.mark == status.mark);
             let adopted = self.force.is_some();
             tracing::info!(worker = status.pid, mark = %status.mark, adopted, "nginx runs");
-        }
-        if let (Some(force), Some(lua)) = (&mut self.force, &status.lua) {
-            force.settled = lua.state == force.filed.state;
         }
         Ok(())
     }

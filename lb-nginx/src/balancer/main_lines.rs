@@ -4,16 +4,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use lb_core::{Backend, BackendName, Balance, Membership, RoutingTable};
+use lb_core::{Backend, BackendName, Balance, RoutingTable};
 
 use super::abilities::Abilities;
-use super::compose::{LOG_SOCKET, NONE_SOCKET, RECORD_FILE, STATUS_SOCKET, TEMPORARY};
+use super::compose::{LOG_SOCKET, NONE_SOCKET, STATUS_SOCKET, TEMPORARY};
 use crate::layout;
 
 /// How long a client's idle connection outlives a reload where NGINX can keep it (1.27.4).
 const KEPT_IDLE: Duration = Duration::from_secs(10);
-/// Shared memory for Lua's servers and for its counters. It is taken as it is used.
-const LUA_MEMORY: &str = "32m";
 /// File descriptors beside connections.
 const OVERHEAD: u32 = 256;
 
@@ -72,54 +70,20 @@ pub(crate) fn http_lines(
 ) -> String {
     let dir_text = dir.display();
     let mut text = temporary_paths(dir, &abilities.temporary);
-    if abilities.membership == Membership::GentleReload {
+    if abilities.version.reloads_gently() {
         let _ = writeln!(text, "    keepalive_min_timeout {}s;", KEPT_IDLE.as_secs());
     }
-    let status = if abilities.lua() {
-        text.push_str("    access_log off;\n");
-        text.push_str(&lua_lines(mark));
-        LUA_STATUS.to_owned()
-    } else {
-        text.push_str(&log_lines(dir));
-        text.push_str(&hash_maps(table));
-        format!("            return 200 \"mark {mark}\\npid $pid\\n\";\n        }}\n")
-    };
+    text.push_str(&log_lines(dir));
+    text.push_str(&hash_maps(table));
     let _ = write!(
         text,
         "    server {{\n        listen unix:{dir_text}/{STATUS_SOCKET};\n        access_log off;\n        \
-         client_max_body_size 0;\n        client_body_buffer_size 8m;\n        location = /status {{\n\
-         {status}    }}\n    server {{\n        listen unix:{dir_text}/{NONE_SOCKET};\n        \
+         location = /status {{\n            return 200 \"mark {mark}\\npid $pid\\n\";\n        }}\n    }}\n    \
+         server {{\n        listen unix:{dir_text}/{NONE_SOCKET};\n        \
          access_log off;\n        set $lb_backend \"\";\n        set $lb_strip \"\";\n        \
          location / {{\n            return 503;\n        }}\n    }}\n"
     );
     text
-}
-
-/// Requests of the status server are nobody's.
-const LUA_STATUS: &str = "            access_by_lua_block { return }
-            log_by_lua_block { return }
-            content_by_lua_block { lb.status() }
-        }
-        location = /servers {
-            access_by_lua_block { return }
-            log_by_lua_block { return }
-            content_by_lua_block { lb.take_servers() }
-        }
-";
-
-fn lua_lines(mark: &str) -> String {
-    format!(
-        "    lua_package_path '$prefix/?.lua;;';
-    lua_shared_dict lb_servers {LUA_MEMORY};
-    lua_shared_dict lb_counts {LUA_MEMORY};
-    init_by_lua_block {{ lb = require \"lb\"; lb.start(\"{mark}\", \"{RECORD_FILE}\") }}
-    init_worker_by_lua_block {{ lb.start_worker() }}
-    exit_worker_by_lua_block {{ lb.end_worker() }}
-    access_by_lua_block {{ lb.access() }}
-    header_filter_by_lua_block {{ lb.headers() }}
-    log_by_lua_block {{ lb.log() }}
-"
-    )
 }
 
 /// One line for each of a connection's first ten requests, then one that counts for ten at every tenth. Each

@@ -1,10 +1,10 @@
-//! Changing servers without a reload, where Lua picks them.
+//! What changes without a reload: the names of servers; and what is open to servers that left.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use lb_core::balancer::Failure;
-use lb_core::{Change, Error, ErrorKind, TableHash};
+use lb_core::{Error, ErrorKind, TableHash};
 
 use super::compose::{CONFIG, Composed, RECORD_FILE, STATUS_SOCKET};
 use super::engine::{Engine, blocking};
@@ -14,62 +14,27 @@ use super::server::Record;
 use crate::control;
 
 impl Engine {
-    /// Changes what needs no reload, if nothing else differs. `None`: it takes a reload.
-    pub(super) async fn without_reload(
+    /// Whether NGINX serves this already. Where its servers have other names, the files say so afterwards.
+    pub(super) async fn in_force_already(
         &mut self,
         composed: &Composed,
         asked: TableHash,
         met: &Met,
-    ) -> Result<Option<Change>, Failure> {
-        let Met::Up(status) = met else { return Ok(None) };
-        let Some(force) = self.force.as_mut() else { return Ok(None) };
-        if force.filed.mark != composed.mark || status.mark != composed.mark {
-            return Ok(None);
+    ) -> Result<bool, Failure> {
+        let (Met::Up(status), Some(force)) = (met, &self.force) else { return Ok(false) };
+        if force.mark != composed.mark || status.mark != composed.mark {
+            return Ok(false);
         }
-        let state = composed.record.state();
-        let same = status.lua.as_ref().is_none_or(|lua| lua.state == state);
-        if same && force.filed.table == asked && force.filed.state == state {
-            return Ok(Some(Change::None));
+        if force.table != asked || force.record != composed.record {
+            // While the names in them are those of the table before.
+            self.count_logged();
+            self.write(composed).await?;
+            self.force = Some(Filed::of(composed, asked));
         }
-        let before = force.filed.record.clone();
-        let text = match force.settled {
-            true => composed.record.changes(&before),
-            false if same => None,
-            false => Some(composed.record.text()),
-        };
-        self.write(composed).await?;
-        if let Some(force) = &mut self.force {
-            // From here on the files are the new ones: so is what must be repaired if this ends early.
-            (force.filed, force.settled) = (Filed::of(composed, asked), false);
-        }
-        let Some(text) = text else {
-            self.settle();
-            return Ok(Some(Change::None));
-        };
-        if let Err(error) = self.socket.put_servers(&text).await {
-            tracing::warn!(%error, "not changed at run time: reloading");
-            return Ok(None);
-        }
-        self.settle();
-        self.shut_left(&before, &composed.record).await;
-        Ok(Some(Change::Servers))
+        Ok(true)
     }
 
-    fn settle(&mut self) {
-        if let Some(force) = &mut self.force {
-            force.settled = true;
-        }
-    }
-
-    /// Tells Lua all servers of the files anew: after a rollback, or where somebody else told it others.
-    pub(super) async fn repair(&mut self) -> Result<(), Failure> {
-        let Some(force) = &mut self.force else { return Ok(()) };
-        self.socket.put_servers(&force.filed.record.text()).await?;
-        force.settled = true;
-        Ok(())
-    }
-
-    /// The record first: it names the state that the configuration's head must name too.
+    /// The record first: the configuration's head names the table.
     async fn write(&self, composed: &Composed) -> Result<(), Failure> {
         let directory = self.parts.directory.clone();
         let (record, config) = (composed.record.text(), composed.text.clone());
@@ -83,7 +48,7 @@ impl Engine {
     /// Shuts what is still open to servers that left the table, whichever worker holds it.
     pub(super) async fn shut_left(&self, before: &Record, now: &Record) {
         let addresses = |record: &Record| -> BTreeSet<SocketAddr> {
-            record.backends().flat_map(|(_, entry)| entry.servers().into_values()).collect()
+            record.backends().flat_map(|(_, servers)| servers.values().copied()).collect()
         };
         let mut left = addresses(before);
         let stays = addresses(now);

@@ -11,7 +11,7 @@ use super::culprits::culprits;
 use super::engine::{Engine, blocking};
 use super::filed::Filed;
 use super::launch::{Checked, check, complaints};
-use super::look::{InForce, LOOK_AGAIN, Met};
+use super::look::{LOOK_AGAIN, Met};
 use crate::control::Processes;
 
 /// Longest time from the reload until a new worker shows its mark and no old one accepts: NGINX itself tries
@@ -51,7 +51,7 @@ impl Engine {
         if let Some(refused) = self.check(composed).await? {
             return Ok(refused);
         }
-        self.count_before_reload(met);
+        self.count_logged();
         let (directory, staged) = (self.parts.directory.clone(), composed.clone());
         let snapshot = blocking(move || Ok(directory.snapshot(staged.names())?)).await?;
         let (directory, staged) = (self.parts.directory.clone(), composed.clone());
@@ -146,8 +146,6 @@ impl Engine {
             (Met::Down, _) => self.parts.launch.stop().await?,
             // It ran before and does not any more: back up with the files it ran with.
             (Met::Up(_), Ok(Met::Down)) => self.parts.launch.start().await?,
-            // The master may have read the new servers before it gave up.
-            (Met::Up(status), Ok(Met::Up(_))) if status.lua.is_some() => self.repair().await?,
             _ => {}
         }
         let config = self.parts.directory.config();
@@ -165,12 +163,12 @@ impl Engine {
             self.generations.push(Instant::now());
         }
         tracing::info!(mark = %filed.mark, ?change, "configuration in force");
-        self.force = Some(InForce { filed: filed.clone(), settled: true });
+        self.force = Some(filed.clone());
         let Some(before) = before else { return };
-        self.shut_left(&before.filed.record, &filed.record).await;
+        self.shut_left(&before.record, &filed.record).await;
         let directory = self.parts.directory.clone();
         let tidy = move || {
-            directory.tidy(&before.filed.files, &filed.files);
+            directory.tidy(&before.files, &filed.files);
             Ok(())
         };
         let _ = blocking(tidy).await;

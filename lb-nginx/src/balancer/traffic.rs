@@ -11,8 +11,7 @@ use lb_core::{
 use super::compose::STATUS_SOCKET;
 use super::engine::{Engine, blocking};
 use super::look::Met;
-use super::server::{Entry, Picker};
-use crate::control::{self, LogTarget, Logged, LuaStatus, Status};
+use crate::control::{self, LogTarget, Logged, Status};
 
 /// Mean times, from sums that grow.
 #[derive(Debug, Default)]
@@ -53,11 +52,11 @@ impl Times {
 }
 
 impl Engine {
-    /// Reads all workers. Servers that Lua has otherwise than the file says are put right first.
+    /// Reads all workers.
     pub(crate) async fn traffic(&mut self) -> Result<Traffic, Failure> {
         let met = self.meet().await?;
         self.remember(&met).await?;
-        let Met::Up(mut status) = met else {
+        let Met::Up(status) = met else {
             let message = "nginx does not run; the next table starts it";
             return Err(Error::new(ErrorKind::Unavailable, "", "", message).into());
         };
@@ -65,32 +64,23 @@ impl Engine {
             return Ok(Traffic::default());
         }
         self.listen().await?;
-        if self.force.as_ref().is_some_and(|f| !f.settled) && status.lua.is_some() {
-            tracing::warn!("servers differ from the file: repairing");
-            self.repair().await?;
-            *status = self.socket.status().await?;
-        }
         let table = self.table(&status);
         let open = self.open().await?;
         let old_workers = self.old_workers();
-        let backends = self.report(&status, &open);
+        let backends = self.report(&open);
         Ok(Traffic { table, backends, old_workers })
     }
 
     fn table(&self, status: &Status) -> Option<TableHash> {
-        let filed = &self.force.as_ref()?.filed;
-        let same = status.lua.as_ref().is_none_or(|lua| lua.state == filed.state);
-        (filed.mark == status.mark && same).then_some(filed.table)
+        let filed = self.force.as_ref()?;
+        (filed.mark == status.mark).then_some(filed.table)
     }
 
-    /// Connections to servers that no Lua counts.
+    /// Connections to servers.
     async fn open(&self) -> Result<BTreeMap<SocketAddr, u64>, Failure> {
         let Some(force) = &self.force else { return Ok(BTreeMap::new()) };
-        let counted = |(_, entry): (_, &Entry)| match entry.picker {
-            Picker::Nginx => entry.servers().into_values().collect(),
-            Picker::Lua => Vec::new(),
-        };
-        let addresses: BTreeSet<_> = force.filed.record.backends().flat_map(counted).collect();
+        let addresses: BTreeSet<_> =
+            force.record.backends().flat_map(|(_, servers)| servers.values().copied()).collect();
         if addresses.is_empty() {
             return Ok(BTreeMap::new());
         }
@@ -106,42 +96,23 @@ impl Engine {
         .await
     }
 
-    /// The counters of a run that is about to end, while they are easily read, and those of log lines, while the
-    /// addresses in them are this table's.
-    pub(super) fn count_before_reload(&mut self, met: &Met) {
-        self.count_logged();
-        if let Met::Up(status) = met
-            && let Some(lua) = &status.lua
-        {
-            self.totals.add(lua.boot, readings(lua));
-        }
-    }
-
     fn report(
         &mut self,
-        status: &Status,
         open: &BTreeMap<SocketAddr, u64>,
     ) -> BTreeMap<BackendName, BackendTraffic> {
         self.count_logged();
         let Some(force) = &self.force else { return BTreeMap::new() };
-        let record = &force.filed.record;
         let mut backends: BTreeMap<BackendName, BackendTraffic> = BTreeMap::new();
-        for (name, entry) in record.backends() {
+        for (name, servers) in force.record.backends() {
             let backend = backends.entry(name.clone()).or_default();
             backend.response_time = self.times.latest(name);
-            for (server, address) in entry.servers() {
-                let open = open.get(&address).copied().unwrap_or_default();
+            for (server, address) in servers {
+                let open = open.get(address).copied().unwrap_or_default();
                 backend.in_flight += open;
-                let traffic =
-                    ServerTraffic { open, requests: 0, up: entry.picker == Picker::Nginx };
-                backend.servers.insert(server, traffic);
+                let traffic = ServerTraffic { open, requests: 0, up: true };
+                backend.servers.insert(server.clone(), traffic);
             }
         }
-        if let Some(lua) = &status.lua {
-            self.totals.add(lua.boot, readings(lua));
-            add_lua(lua, &mut backends, &mut self.times);
-        }
-        self.totals.keep_sources(status.lua.as_ref().map(|lua| lua.boot).as_slice());
         for (name, backend) in &mut backends {
             let sum = self.totals.of(name, None);
             (backend.requests, backend.failures) = (sum.requests, sum.failures);
@@ -157,8 +128,9 @@ impl Engine {
         backends
     }
 
-    /// Adds what log lines said since the last call.
-    fn count_logged(&mut self) {
+    /// Adds what log lines said since the last call: also before a reload, while the addresses in them are this
+    /// table's.
+    pub(super) fn count_logged(&mut self) {
         let logged = self.logged();
         for ((name, server), l) in &logged {
             if server.is_none() {
@@ -176,53 +148,19 @@ impl Engine {
         for ((target, address), logged) in log.take() {
             let backend = match target {
                 LogTarget::Backend(name) => Some(name),
-                LogTarget::Port(port) => force.filed.listeners.get(&port).cloned().flatten(),
+                LogTarget::Port(port) => force.listeners.get(&port).cloned().flatten(),
             };
-            let Some((backend, entry)) =
-                backend.and_then(|b| Some((b.clone(), force.filed.record.get(&b)?)))
+            let Some((backend, servers)) =
+                backend.and_then(|b| Some((b.clone(), force.record.get(&b)?)))
             else {
                 continue;
             };
             by_name.entry((backend.clone(), None)).or_default().add(logged);
-            let server = entry.servers().into_iter().find(|(_, a)| Some(*a) == address);
+            let server = servers.iter().find(|(_, a)| Some(**a) == address);
             if let Some((server, _)) = server {
-                by_name.entry((backend, Some(server))).or_default().add(logged);
+                by_name.entry((backend, Some(server.clone()))).or_default().add(logged);
             }
         }
         by_name
-    }
-}
-
-/// Lua's counters. A backend's go on when a server leaves it.
-fn readings(lua: &LuaStatus) -> BTreeMap<Counted, Count> {
-    let mut readings = BTreeMap::new();
-    for backend in &lua.backends {
-        let count = Count { requests: backend.requests, failures: backend.failures };
-        readings.insert((backend.name.clone(), None), count);
-    }
-    for server in &lua.servers {
-        let key = (server.backend.clone(), Some(server.name.clone()));
-        readings.insert(key, Count { requests: server.requests, failures: 0 });
-    }
-    readings
-}
-
-pub(crate) fn add_lua(
-    lua: &LuaStatus,
-    backends: &mut BTreeMap<BackendName, BackendTraffic>,
-    times: &mut Times,
-) {
-    let readings = readings(lua);
-    for backend in &lua.backends {
-        let traffic = backends.entry(backend.name.clone()).or_default();
-        traffic.queued = backend.queued;
-        let requests = readings[&(backend.name.clone(), None)].requests;
-        traffic.response_time = times.mean(&backend.name, backend.micros as f64 / 1e6, requests);
-    }
-    for server in &lua.servers {
-        let backend = backends.entry(server.backend.clone()).or_default();
-        backend.in_flight = backend.in_flight.saturating_add(server.open);
-        let traffic = backend.servers.entry(server.name.clone()).or_default();
-        (traffic.open, traffic.up) = (server.open, server.up);
     }
 }

@@ -7,24 +7,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::{Change, ConfigRenderer, LoadBalancer, Membership, RoutingTable, Traffic};
+use lb_core::{Change, ConfigRenderer, LoadBalancer, RoutingTable, Traffic};
 use lb_nginx::{NginxBalancer, NginxBalancerBuilder, NginxRenderer};
 use lb_test_support::processes;
 use tempfile::TempDir;
 
-/// The ways servers change that NGINX 1.22 with the Lua module has.
-pub const WAYS: [Membership; 2] = [Membership::RunTimeHttp, Membership::Reload];
-
-/// One test of each of these cases for every balancer, by each of the ways.
+/// One test of each of these cases for every balancer.
 macro_rules! cases {
     ($module:ident: $($case:ident)+) => { $(
         #[tokio::test]
         #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
         async fn $case() {
-            for way in crate::common::WAYS {
-                let start = async |table: &_| crate::common::serving(table, way).await;
-                lb_test_support::$module::$case(start).await;
-            }
+            lb_test_support::$module::$case(crate::common::serving).await;
         }
     )+ };
 }
@@ -39,30 +33,22 @@ pub fn nginx() -> PathBuf {
 pub struct Bench {
     pub dir: TempDir,
     pub balancer: NginxBalancer,
-    way: Membership,
     renderer: Arc<dyn ConfigRenderer>,
 }
 
 impl Bench {
-    pub fn new(way: Membership) -> Self {
-        Self::rendered_by(way, Arc::new(loopback()))
+    pub fn new() -> Self {
+        Self::rendered_by(Arc::new(loopback()))
     }
 
-    pub fn rendered_by(way: Membership, renderer: Arc<dyn ConfigRenderer>) -> Self {
+    pub fn rendered_by(renderer: Arc<dyn ConfigRenderer>) -> Self {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
             .with_test_writer()
             .try_init();
         let dir = tempfile::Builder::new().prefix("lbn").tempdir_in("/tmp").unwrap();
-        let balancer = built(builder(dir.path(), way, renderer.clone()));
-        Self { dir, balancer, way, renderer }
-    }
-
-    /// By Lua in one worker, which all requests go through.
-    pub fn of_one_worker() -> Self {
-        let mut bench = Self::new(Membership::RunTimeHttp);
-        bench.balancer = built(bench.builder().workers(1.try_into().unwrap()));
-        bench
+        let balancer = built(builder(dir.path(), renderer.clone()));
+        Self { dir, balancer, renderer }
     }
 
     /// Another balancer on the same directory.
@@ -71,7 +57,7 @@ impl Bench {
     }
 
     pub fn builder(&self) -> NginxBalancerBuilder {
-        builder(self.dir.path(), self.way, self.renderer.clone())
+        builder(self.dir.path(), self.renderer.clone())
     }
 
     pub async fn apply(&self, table: &RoutingTable) -> Change {
@@ -125,16 +111,12 @@ pub fn script(dir: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn builder(dir: &Path, way: Membership, renderer: Arc<dyn ConfigRenderer>) -> NginxBalancerBuilder {
-    let builder = NginxBalancer::builder(dir)
+fn builder(dir: &Path, renderer: Arc<dyn ConfigRenderer>) -> NginxBalancerBuilder {
+    NginxBalancer::builder(dir)
         .renderer(renderer)
         .as_process(nginx())
         .workers(2.try_into().unwrap())
-        .hard_stop_after(Duration::from_secs(20));
-    match way {
-        Membership::RunTimeHttp => builder,
-        _ => builder.without_lua(),
-    }
+        .hard_stop_after(Duration::from_secs(20))
 }
 
 fn built(builder: NginxBalancerBuilder) -> NginxBalancer {
@@ -142,9 +124,8 @@ fn built(builder: NginxBalancerBuilder) -> NginxBalancer {
 }
 
 /// An NGINX that serves this table, by the balancer.
-pub async fn serving(table: &RoutingTable, way: Membership) -> Bench {
-    let bench = Bench::new(way);
+pub async fn serving(table: &RoutingTable) -> Bench {
+    let bench = Bench::new();
     assert_eq!(bench.apply(table).await, Change::Start);
-    assert_eq!(bench.balancer.describe().await.unwrap().membership, way);
     bench
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -18,10 +18,8 @@ use lb_nginx::{NginxBalancer, NginxRenderer};
 pub enum Subject {
     /// HAProxy.
     Haproxy,
-    /// NGINX whose servers are picked by Lua.
+    /// NGINX.
     Nginx,
-    /// NGINX that is reloaded for each change of servers.
-    NginxByReload,
 }
 
 impl Subject {
@@ -29,7 +27,7 @@ impl Subject {
     pub const fn program(self) -> &'static str {
         match self {
             Self::Haproxy => "/usr/sbin/haproxy",
-            Self::Nginx | Self::NginxByReload => "/usr/sbin/nginx",
+            Self::Nginx => "/usr/sbin/nginx",
         }
     }
 
@@ -50,10 +48,7 @@ impl Subject {
         }
         let renderer = Arc::new(NginxRenderer::builder().bind_address(bind).build()?);
         let balancer = NginxBalancer::builder(directory).renderer(renderer).as_process(program);
-        Ok(Arc::new(match self {
-            Self::NginxByReload => balancer.without_lua().build()?,
-            _ => balancer.build()?,
-        }))
+        Ok(Arc::new(balancer.build()?))
     }
 
     /// The command that serves a configuration written by hand into `directory`.
@@ -75,9 +70,7 @@ impl Subject {
             command.arg("-db").arg("-f").arg(config);
             return Ok(command);
         }
-        let lua = (self == Self::Nginx).then(lua_modules).transpose()?;
-        let config =
-            hand_tuned::nginx::write(directory, bind, threads, hosts, servers, lua.as_deref())?;
+        let config = hand_tuned::nginx::write(directory, bind, threads, hosts, servers)?;
         command.arg("-p").arg(directory).arg("-c").arg(config);
         Ok(command)
     }
@@ -93,14 +86,4 @@ impl Subject {
         let text = std::fs::read_to_string(directory.join("nginx.pid"))?;
         children(text.trim().parse().map_err(io::Error::other)?)
     }
-}
-
-/// The lines that load Debian's Lua module, which needs the development kit.
-fn lua_modules() -> io::Result<String> {
-    let line = |file: &str| {
-        let path = PathBuf::from("/usr/lib/nginx/modules").join(file);
-        let found = path.try_exists()?.then(|| format!("load_module {};\n", path.display()));
-        found.ok_or_else(|| io::Error::other(format!("{} is missing", path.display())))
-    };
-    Ok(line("ndk_http_module.so")? + &line("ngx_http_lua_module.so")?)
 }
