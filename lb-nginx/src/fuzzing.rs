@@ -43,8 +43,12 @@ pub fn files(
 
 fn composed(renderer: &NginxRenderer, table: &RoutingTable, version: Version) -> Result<Composed> {
     let abilities = Abilities::of(version);
-    let settings =
-        MainSettings { hard_stop_after: Duration::from_secs(60), workers: 2, connections: 1024 };
+    let settings = MainSettings {
+        hard_stop_after: Duration::from_secs(60),
+        workers: 2,
+        connections: 1024,
+        header_bytes: 32 << 10,
+    };
     let dir = Path::new(DIRECTORY);
     let ground = Ground { dir, settings: &settings, abilities: &abilities, user: None };
     let composed = Composed::new(table, table.hash(), renderer.render(table)?, ground);

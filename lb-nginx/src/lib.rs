@@ -25,8 +25,10 @@
 //!
 //! # What NGINX does differently
 //!
-//! - **Health.** A server is left alone for `interval x fall` after `fall` failed tries in a row; nothing is
-//!   asked beside requests. The readiness that lb's prober sees is the real gate.
+//! - **Health.** Nothing is asked beside requests, and a server that failed is not left out: open NGINX does not
+//!   tell a server that is down from a request that no server can answer, and would take the app from everybody for
+//!   it. A request that meets a dead server goes to the next, past up to 15 of them; the readiness that lb's prober
+//!   sees takes them out.
 //! - **Queue.** Requests beyond `connections_per_instance` get 503 (502 where requests are hashed or drawn) at
 //!   once: open NGINX has no queue.
 //! - **Slow start.** A new server gets its whole share at once.
@@ -39,6 +41,16 @@
 //! - **Header hash.** Headers with `_` or `.` in their names are refused: NGINX drops them.
 //! - **Certificates** are chosen by the DNS names in them; a changed one is a reload.
 //! - **Underscores.** Request headers with `_` in their names do not reach apps (NGINX's default).
+//! - **Claims.** A client's own `X-Forwarded-...` and the like do not reach apps, where their names are known: open NGINX
+//!   drops by whole names.
+//! - **Header fields** of a request, and of an answer, are bounded by 32 KiB: a longer request gets 431, a longer answer
+//!   is a 502.
+//! - **Idle connections to apps** are closed after half a second, before any app would: a POST never meets one that
+//!   ends.
+//! - **Early answers.** Where an app answers before it has read the body and closes at once, the client may get 502
+//!   in place of its answer: NGINX gives up when it cannot send on.
+//! - **Early hints.** What an app says before its answer (1xx, but 101) ends in a wrong answer before 1.29; from then
+//!   on 103 is dropped ([`Version::skips_early_hints`]).
 //!
 //! # Traffic
 //!

@@ -161,7 +161,7 @@ async fn an_instance_gets_no_more_than_its_limit_and_the_rest_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs LB_TEST_NGINX (testbed/up)"]
-async fn a_dead_server_loses_no_idempotent_request_and_is_left_alone() {
+async fn a_dead_server_loses_no_idempotent_request() {
     let (bench, port) = (Bench::new(), free_port());
     let (a, b) = (Instance::http("a").await, Instance::http("b").await);
     let table = Apps::new()

@@ -3,6 +3,8 @@
 //! `UPDATE_GOLDEN=1 cargo test -p lb-nginx --test golden` writes them anew; read the difference.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -61,13 +63,14 @@ fn write_all(directory: &Path, table: &RoutingTable, config: &RenderedConfig) ->
             std::fs::write(at(layout::pem_file(*port, owner).as_str()), tls::SHOP).unwrap();
         }
     }
-    let variables = "server { listen unix:none.sock; set $lb_backend \"\"; set $lb_strip \"\"; }\n";
+    let variables = "access_log off;\nserver { listen unix:none.sock; set $lb_backend \"\"; set $lb_strip \"\"; }\n";
     std::fs::write(at(layout::HTTP_INCLUDE), variables).unwrap();
     std::fs::write(at(layout::STREAM_INCLUDE), "").unwrap();
+    let version = common::version();
     let mut text = format!("{}pid nginx.pid;\nerror_log stderr warn;\nevents {{ }}\n", streams());
     for fragment in &config.fragments {
         match fragment {
-            Fragment::Text { text: lines, .. } => text.push_str(lines),
+            Fragment::Text { text: lines, .. } => text.push_str(&version.worded(lines)),
             Fragment::Servers(name) => {
                 let zone = format!("zone {name} 64k; server 10.0.0.1:80;\n");
                 text.push_str(&zone);

@@ -14,6 +14,8 @@ use super::{Directive, Files, read};
 
 /// The record of servers.
 const RECORD: &str = "lb_servers.txt";
+/// Headers by which the app is told who asks.
+const SAID: [&str; 4] = ["x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-real-ip"];
 /// The locations of all listeners.
 const LOCATIONS: &str = "lb_locations.conf";
 
@@ -28,7 +30,7 @@ pub fn holds(files: &Files, table: &RoutingTable, version: Version) -> Result<()
     let stream = sides("stream");
     let streams = table.backends.values().any(|b| b.protocol == Protocol::Tcp);
     same("stream blocks", &stream.len(), &usize::from(streams))?;
-    let config = Config { http, stream: stream.first().copied(), files, table };
+    let config = Config { http, stream: stream.first().copied(), files, table, version };
     config.http_listeners()?;
     config.stream_listeners()?;
     for protocol in [Protocol::Http, Protocol::Tcp] {
@@ -67,6 +69,7 @@ struct Config<'a> {
     stream: Option<&'a Directive>,
     files: &'a Files,
     table: &'a RoutingTable,
+    version: Version,
 }
 
 /// Host name (`*.` and its base for a wildcard, empty for any), path, backend, segments stripped.
@@ -85,7 +88,7 @@ impl<'a> Config<'a> {
             let Listener::Http { routes, certificates } = listener else { continue };
             let servers = by_address.remove(format!("0.0.0.0:{port}").as_str()).unwrap_or_default();
             same(&format!("servers of {port}"), &servers.len(), &certificates.len().max(1))?;
-            Self::servers(*port, &servers, certificates).map_err(|e| format!("{port}: {e}"))?;
+            self.servers(*port, &servers, certificates).map_err(|e| format!("{port}: {e}"))?;
             // Where no route has a path, paths are passed on as they came.
             let paths = routes.iter().any(|route| !route.path.is_root());
             for server in &servers {
@@ -100,6 +103,7 @@ impl<'a> Config<'a> {
 
     /// The servers of one port differ in their certificates only, and the first owns the socket.
     fn servers(
+        &self,
         port: u16,
         servers: &[&Directive],
         certificates: &BTreeMap<BackendName, CertificatePem>,
@@ -108,7 +112,11 @@ impl<'a> Config<'a> {
         for (n, server) in servers.iter().enumerate() {
             let listen = server.only("listen")?;
             same("reuseport", &listen.contains(&"reuseport"), &(n == 0))?;
-            same("TLS", &listen.contains(&"ssl"), &!certificates.is_empty())?;
+            let tls = !certificates.is_empty();
+            same("TLS", &listen.contains(&"ssl"), &tls)?;
+            let modern = self.version >= Version::new(1, 25, 1);
+            same("HTTP/2 by its listener", &listen.contains(&"http2"), &(tls && !modern))?;
+            same("HTTP/2", &server.inside("http2").count(), &usize::from(tls && modern))?;
             same("server names", &server.only("server_name")?[0], &"")?;
             let file = owners.next().map(|owner| layout::pem_file(port, owner).to_string());
             for name in ["ssl_certificate", "ssl_certificate_key"] {
@@ -216,11 +224,12 @@ impl<'a> Config<'a> {
         // Who answers where there is no server: last, and for HTTP only.
         let none = found.pop_if(|line| line.starts_with("unix:") || line == "0.0.0.1:1 down");
         let active = backend.servers.values().any(|s| s.state == ServerState::Active);
-        let draws = method.is_some_and(|m| m != "least_conn");
+        let backup = backend.limits.connections_per_instance.is_some()
+            && method.is_none_or(|m| m == "least_conn");
         let ending = none.as_deref().and_then(|line| line.split_once(' ')).map(|(_, end)| end);
         match (backend.protocol, active) {
             (Protocol::Http, true) => {
-                same("none", &(none.is_some(), ending), &(!draws, (!draws).then_some("backup")))?;
+                same("none", &(none.is_some(), ending), &(backup, backup.then_some("backup")))?;
             }
             (Protocol::Http, false) => same("none", &(none.is_some(), ending), &(true, None))?,
             (Protocol::Tcp, _) => same("none", &none.is_some(), &backend.servers.is_empty())?,
@@ -298,7 +307,8 @@ impl<'a> Config<'a> {
             }
         }
         let locations = all.iter().filter(|d| d.name() == "location").count();
-        same("locations", &locations, &(used.len() * forms.len() * 2))?;
+        // And one for what is too large.
+        same("locations", &locations, &(used.len() * forms.len() * 2 + 1))?;
         // What is not passed on by `location /` is sent where the same variables name.
         let own = (used.len() > 1).then_some("$lb_location");
         let detours = own.into_iter().chain(strips.then_some("$lb_form")).chain(["$lb_ws"]);
@@ -309,7 +319,7 @@ impl<'a> Config<'a> {
         let found = all.iter().filter(|d| d.name() == "if").map(|d| d.words[1..].join(" "));
         same("detours", &found.collect(), &wanted)?;
         let to =
-            all.iter().find(|d| d.name() == "error_page").and_then(|d| d.words.get(3).cloned());
+            all.iter().find(|d| d.words[..2] == ["error_page", "418"]).map(|d| d.words[3].clone());
         same("where to", &to, &Some(format!("@lb{}", detours.concat())))
     }
 
@@ -328,6 +338,7 @@ impl<'a> Config<'a> {
         let silence = if tunnel { times.tunnel } else { times.server };
         let wanted = [
             ("proxy_connect_timeout", times.connect),
+            ("proxy_next_upstream_timeout", times.connect * 5),
             ("proxy_send_timeout", silence),
             ("proxy_read_timeout", silence),
         ];
@@ -335,8 +346,11 @@ impl<'a> Config<'a> {
             let usual = self.http.only(name)?[0].to_owned();
             same(name, &one(name, 1).unwrap_or(usual), &format!("{}ms", time.as_millis()))?;
         }
-        let header = |name: &str| at.inside("proxy_set_header").any(|d| d.words[1] == name);
+        let header = |name: &str| {
+            at.inside("proxy_set_header").any(|d| d.words[1].eq_ignore_ascii_case(name))
+        };
         same("cookies", &header("Cookie"), &backend.sticky.is_some())?;
+        same("truths", &SAID.map(header), &[true; 4])?;
         same("passed on", &at.inside("proxy_pass").count(), &1)
     }
 }
@@ -410,15 +424,12 @@ fn expected(route: &Route) -> RouteLine {
 }
 
 fn server_line(server: &Server, backend: &Backend, host: Option<&HostId>) -> String {
-    let (health, limits) = (&backend.health, &backend.limits);
-    let eject = (health.interval * health.fall.get()).as_millis().div_ceil(1000).max(1);
-    let most = limits.connections_per_instance.map(|n| format!(" max_conns={n}"));
+    let most = backend.limits.connections_per_instance.map(|n| format!(" max_conns={n}"));
     let down = if server.state == ServerState::Draining { " down" } else { "" };
     format!(
-        "{} weight={} max_fails={} fail_timeout={eject}s{}{down}",
+        "{} weight={} max_fails=0{}{down}",
         server.address_from(host),
         server.weight,
-        health.fall,
         most.unwrap_or_default(),
     )
 }

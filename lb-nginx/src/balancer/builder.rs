@@ -25,6 +25,8 @@ pub const HARD_STOP_AFTER: Duration = Duration::from_secs(60);
 pub const MAX_OLD_WORKERS: u32 = 32;
 /// Most connections of a worker by default, both sides counted: some 8 MB for each worker.
 const MOST_CONNECTIONS: u32 = 16_384;
+/// Most bytes of header fields of a request, and of an answer.
+const HEADER_BYTES: u32 = 32 << 10;
 /// Most workers by default.
 const MOST_WORKERS: usize = 64;
 /// File descriptors beside connections.
@@ -170,6 +172,7 @@ impl NginxBalancerBuilder {
             hard_stop_after: self.hard_stop_after,
             workers: self.workers.map_or_else(cpus, NonZeroU32::get),
             connections: u64::from(asked).min(allowed) as u32,
+            header_bytes: HEADER_BYTES,
         };
         Ok(Parts { directory, renderer, launch, settings })
     }

@@ -93,10 +93,10 @@ impl Composed {
             files.insert(file(layout::STREAM_INCLUDE), main_lines::stream_lines(ground.dir));
         }
         let main = main_lines::main_lines(ground.settings, ground.abilities, ground.user);
-        let body = body(table, rendered.fragments, ground.dir);
-        let unmarked = main_lines::http_lines(ground.dir, table, ground.abilities, "");
+        let body = body(table, rendered.fragments, ground);
+        let unmarked = main_lines::http_lines(ground, table, "");
         let mark = mark(&[&main, &body.text, &unmarked], &files, &certificates);
-        let http = main_lines::http_lines(ground.dir, table, ground.abilities, &mark);
+        let http = main_lines::http_lines(ground, table, &mark);
         files.insert(file(layout::HTTP_INCLUDE), http);
         let mut composed = Self {
             mark,
@@ -154,14 +154,14 @@ struct Body {
     parts: Vec<Part>,
 }
 
-fn body(table: &RoutingTable, fragments: Vec<Fragment>, dir: &Path) -> Body {
+fn body(table: &RoutingTable, fragments: Vec<Fragment>, ground: Ground<'_>) -> Body {
     let mut body = Body::default();
     let numbers: BTreeMap<_, _> = main_lines::hashed(table).map(|(n, name, _)| (name, n)).collect();
-    let none = dir.join(NONE_SOCKET);
+    let (none, version) = (ground.dir.join(NONE_SOCKET), ground.abilities.version);
     let mut line = 1;
     for fragment in fragments {
         let (backend, text) = match fragment {
-            Fragment::Text { backend, text } => (backend, text),
+            Fragment::Text { backend, text } => (backend, version.worded(&text)),
             Fragment::Servers(name) => {
                 let text = match table.backends.get(&name) {
                     Some(b) => {

@@ -102,6 +102,7 @@ mod tests {
             hard_stop_after: Duration::from_secs(60),
             workers: 2,
             connections: 1024,
+            header_bytes: 32 << 10,
         };
         let dir = Path::new("/run/lb");
         let ground = Ground { dir, settings: &settings, abilities: &abilities, user: None };

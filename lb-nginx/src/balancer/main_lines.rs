@@ -7,11 +7,13 @@ use std::time::Duration;
 use lb_core::{Backend, BackendName, Balance, RoutingTable};
 
 use super::abilities::Abilities;
-use super::compose::{LOG_SOCKET, NONE_SOCKET, STATUS_SOCKET, TEMPORARY};
+use super::compose::{Ground, LOG_SOCKET, NONE_SOCKET, STATUS_SOCKET, TEMPORARY};
 use crate::layout;
 
 /// How long a client's idle connection outlives a reload where NGINX can keep it (1.27.4).
 const KEPT_IDLE: Duration = Duration::from_secs(10);
+/// Bytes of a message's head beside its header fields: the first line.
+const BESIDE_HEADERS: u32 = 16 << 10;
 /// File descriptors beside connections.
 const OVERHEAD: u32 = 256;
 
@@ -24,6 +26,8 @@ pub(crate) struct MainSettings {
     pub workers: u32,
     /// Connections of each worker, both sides counted.
     pub connections: u32,
+    /// Most bytes of header fields.
+    pub header_bytes: u32,
 }
 
 /// Lines of the main block, before the renderer's text. `user` is whom workers run as.
@@ -39,7 +43,7 @@ pub(crate) fn main_lines(
     if let Some(user) = user {
         let _ = writeln!(text, "user {user};");
     }
-    let MainSettings { hard_stop_after, workers, connections } = settings;
+    let MainSettings { hard_stop_after, workers, connections, .. } = settings;
     let _ = write!(
         text,
         "daemon off;\npid nginx.pid;\nerror_log stderr emerg;\nworker_processes {workers};\n\
@@ -61,15 +65,22 @@ pub(crate) fn temporary_paths(dir: &Path, kinds: &[&str]) -> String {
     text
 }
 
+/// Lines of `http` that bound header fields. A request's first lines have a buffer of their own, and all others, one of
+/// them or many, the other; an answer's head has one.
+fn header_lines(bytes: u32) -> String {
+    let whole = bytes + BESIDE_HEADERS;
+    format!(
+        "    client_header_buffer_size {BESIDE_HEADERS};\n    large_client_header_buffers 1 {bytes};\n    \
+         proxy_buffer_size {whole};\n    proxy_buffers 4 {whole};\n"
+    )
+}
+
 /// Lines of `http` for this table. `mark` goes where the status server says it.
-pub(crate) fn http_lines(
-    dir: &Path,
-    table: &RoutingTable,
-    abilities: &Abilities,
-    mark: &str,
-) -> String {
+pub(crate) fn http_lines(ground: Ground<'_>, table: &RoutingTable, mark: &str) -> String {
+    let Ground { dir, settings, abilities, .. } = ground;
     let dir_text = dir.display();
     let mut text = temporary_paths(dir, &abilities.temporary);
+    text.push_str(&header_lines(settings.header_bytes));
     if abilities.version.reloads_gently() {
         let _ = writeln!(text, "    keepalive_min_timeout {}s;", KEPT_IDLE.as_secs());
     }
@@ -117,6 +128,7 @@ pub(crate) fn stream_lines(dir: &Path) -> String {
         r#"    log_format lb escape=json '{{"port":"$server_port","server":"$upstream_addr","status":"$status","requests":"1","seconds":""}}';
     access_log syslog:server=unix:{}/{LOG_SOCKET},nohostname,tag=lb lb;
     proxy_socket_keepalive on;
+    proxy_half_close on;
     tcp_nodelay on;
 "#,
         dir.display()
@@ -144,7 +156,7 @@ fn hash_maps(table: &RoutingTable) -> String {
                 "    map $http_cookie $lb_hash_{n} {{\n        default $request_id;\n        \
                  \"~(?:^|; *){cookie}=(?<lb_client_{n}>[^;]+)\" $lb_client_{n};\n    }}\n    \
                  map $http_cookie $lb_cookie_{n} {{\n        \
-                 default \"{cookie}=$request_id; Path=/; HttpOnly\";\n        \
+                 default \"{cookie}=$request_id; Path=/; HttpOnly; SameSite=Lax$lb_secure\";\n        \
                  \"~(?:^|; *){cookie}=[^;]\" \"\";\n    }}\n"
             );
             let _ = writeln!(cookies, "        {} $lb_cookie_{n};", layout::map_key(name));
@@ -160,7 +172,8 @@ fn hash_maps(table: &RoutingTable) -> String {
     if !cookies.is_empty() {
         let _ = write!(
             text,
-            "    map $lb_backend $lb_set_cookie {{\n        default \"\";\n{cookies}    }}\n    \
+            "    map $https $lb_secure {{\n        default \"; Secure\";\n        \"\" \"\";\n    }}\n    \
+             map $lb_backend $lb_set_cookie {{\n        default \"\";\n{cookies}    }}\n    \
              add_header Set-Cookie $lb_set_cookie always;\n"
         );
     }

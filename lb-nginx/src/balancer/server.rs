@@ -74,7 +74,7 @@ impl Record {
 }
 
 /// What an `upstream` holds. `hashed` is the number of the backend's map, where it hashes what needs one; `none`
-/// answers 503 for a backend without a server.
+/// answers 503 for a backend without a server, and where all have as many connections as they may.
 pub(crate) fn upstream_lines(
     name: &BackendName,
     backend: &Backend,
@@ -90,6 +90,7 @@ pub(crate) fn upstream_lines(
         text.push_str(&server_line(backend, server, host));
     }
     let active = backend.servers.values().any(|s| s.state == ServerState::Active);
+    let limited = backend.limits.connections_per_instance.is_some();
     match (backend.protocol, active) {
         (Protocol::Tcp, _) if backend.servers.is_empty() => {
             text.push_str("        server 0.0.0.1:1 down;\n");
@@ -100,6 +101,7 @@ pub(crate) fn upstream_lines(
         }
         // A method that draws or hashes has no place for a backup.
         (Protocol::Http, true) if method.contains("hash ") || method.contains("random ") => {}
+        (Protocol::Http, true) if !limited => {}
         (Protocol::Http, true) => {
             let _ = writeln!(text, "        server unix:{} backup;", none.display());
         }
@@ -119,15 +121,11 @@ fn method(backend: &Backend, hashed: Option<usize>) -> String {
     format!("        {line};\n")
 }
 
+/// A server that failed is not left out (`max_fails=0`): what NGINX takes for a failure may be the request's, and
+/// would take the app from everybody.
 fn server_line(backend: &Backend, server: &Server, host: Option<&HostId>) -> String {
-    let (health, fall) = (&backend.health, backend.health.fall);
-    // Whole seconds: NGINX cuts the rest.
-    let eject = (health.interval * fall.get()).as_millis().div_ceil(1000).max(1);
-    let mut line = format!(
-        "        server {} weight={} max_fails={fall} fail_timeout={eject}s",
-        server.address_from(host),
-        server.weight
-    );
+    let (address, weight) = (server.address_from(host), server.weight);
+    let mut line = format!("        server {address} weight={weight} max_fails=0");
     if let Some(most) = backend.limits.connections_per_instance {
         let _ = write!(line, " max_conns={most}");
     }

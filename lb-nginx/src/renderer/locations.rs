@@ -1,7 +1,7 @@
 //! Locations: one for all backends whose requests are passed on alike.
 //!
 //! Most requests are passed on by `location /`. Those of backends with settings of their own, those whose
-//! prefix is stripped, and websockets make a detour to a named location, which is chosen by variables:
+//! prefix is stripped, and upgrades (websockets) make a detour to a named location, which is chosen by variables:
 //! `error_page 418 = @lb$lb_ws` and the like is the one way NGINX has to go to a location by name without touching the
 //! file system.
 
@@ -15,25 +15,76 @@ use serde::Serialize;
 
 use super::refuse::limit_req_rate;
 use super::syntax;
+use super::view::retried_for;
 use crate::layout;
 
-/// Headers by which a client could claim what only a proxy knows. The app sees the host asked for in `Host`.
-const CLAIMS: [&str; 14] = [
-    "Forwarded",
-    "X-Forwarded-By",
-    "X-Forwarded-Email",
-    "X-Forwarded-Groups",
-    "X-Forwarded-Host",
-    "X-Forwarded-Path",
-    "X-Forwarded-Port",
-    "X-Forwarded-Preferred-Username",
-    "X-Forwarded-Protocol",
-    "X-Forwarded-Scheme",
-    "X-Forwarded-Server",
-    "X-Forwarded-Ssl",
-    "X-Forwarded-Uri",
-    "X-Forwarded-User",
+/// Headers by which a client could claim what only a proxy knows, and which apps, their frameworks and libraries
+/// believe, in order.
+const CLAIMED_FIELDS: [&str; 59] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "client-ip",
+    "fastly-client-ip",
+    "fly-client-ip",
+    "forwarded",
+    "forwarded-for",
+    "front-end-https",
+    "proxy",
+    "proxy-client-ip",
+    "true-client-ip",
+    "wl-proxy-client-ip",
+    "x-appengine-user-ip",
+    "x-azure-clientip",
+    "x-azure-socketip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-forwarded",
+    "x-forwarded-access-token",
+    "x-forwarded-by",
+    "x-forwarded-client-cert",
+    "x-forwarded-email",
+    "x-forwarded-for",
+    "x-forwarded-groups",
+    "x-forwarded-host",
+    "x-forwarded-method",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-preferred-username",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-tls-client-cert",
+    "x-forwarded-tls-client-cert-info",
+    "x-forwarded-uri",
+    "x-forwarded-user",
+    "x-http-host-override",
+    "x-original-for",
+    "x-original-forwarded-for",
+    "x-original-host",
+    "x-original-method",
+    "x-original-proto",
+    "x-original-remote-addr",
+    "x-original-uri",
+    "x-original-url",
+    "x-proxyuser-ip",
+    "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-rewrite-url",
+    "x-scheme",
+    "x-true-client-ip",
+    "x-url-scheme",
+    "x-user-ip",
 ];
+/// What the balancer says in a client's place.
+const SAID: [&str; 4] = ["x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-real-ip"];
+/// Fields between a client and who is connected to it, beside those NGINX knows.
+const HOPS: [&str; 3] = ["http2-settings", "proxy-authorization", "proxy-connection"];
 /// Size of a rate limit's memory: some 160,000 client addresses; the oldest make room.
 const RATE_ZONE: &str = "10m";
 
@@ -73,17 +124,18 @@ impl Settings {
 struct LocationView<'a> {
     /// `/`, or `@` and the location's name.
     name: String,
-    /// Whether it carries a websocket.
+    /// Whether it carries an upgrade: a websocket, or another protocol.
     tunnel: bool,
     rate: Option<RateView<'a>>,
     body: Option<BodyView>,
     /// Times in milliseconds where they differ from the defaults.
     connect_ms: Option<u128>,
+    retry_ms: u128,
     silence_ms: Option<u128>,
     /// What `X-Forwarded-Prefix` says.
     prefix: &'static str,
-    /// Headers a client must not set.
-    claims: [&'static str; 14],
+    /// Headers of the client's that do not reach the app.
+    dropped: Vec<&'static str>,
     /// The cookies the app sees, where one is the balancer's.
     cookies: Option<String>,
     /// A regular expression that matches every path, where the path is replaced by `cut_to`.
@@ -230,6 +282,10 @@ impl Locations {
             let _ = write!(text, "        if ({detour}) {{\n            return 418;\n        }}\n");
         }
         let _ = writeln!(text, "        error_page 418 = {place};");
+        // NGINX's own number for header fields beyond its bound, of which it says 400.
+        text.push_str(
+            "        error_page 494 = @lb_large;\n        location @lb_large {\n            return 431;\n        }\n",
+        );
         let forms: &[Form] = match self.strips {
             true => &[Form::Kept, Form::Stripped, Form::Cut],
             false => &[Form::Kept],
@@ -276,15 +332,22 @@ impl Locations {
                 .body
                 .map(|bytes| BodyView { bytes, over: format!("$lb_over_{}", self.bodies[&bytes]) }),
             connect_ms: unusual(settings.connect, usual.connect),
+            retry_ms: retried_for(settings.connect).as_millis(),
             silence_ms: unusual(silence, usual.server),
             prefix,
-            claims: CLAIMS,
+            dropped: dropped(),
             cookies: settings.cookie.as_ref().map(|c| format!("$lb_cookies_{}", self.cookies[c])),
             cut,
             cut_to: "$lb_rest",
             target,
         }
     }
+}
+
+/// What a client could claim that only a proxy knows, and what is not for the app.
+fn dropped() -> Vec<&'static str> {
+    let claimed = CLAIMED_FIELDS.into_iter().filter(|name| !SAID.contains(name));
+    claimed.chain(HOPS).collect()
 }
 
 #[cfg(test)]

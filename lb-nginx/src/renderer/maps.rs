@@ -18,7 +18,8 @@ use crate::layout;
 
 /// The variables all listeners share. A path is canonical as it came unless it holds dot segments, encoded
 /// characters that need no encoding, or a fragment; one that is not is looked up as NGINX decodes it, and
-/// passed on so. `Host` is passed on as it came where it names the host that was looked up.
+/// passed on so. `Host` is passed on as it came where it names the host that was looked up. A client of HTTP/1.1 may
+/// change to any protocol but one that carries further requests (HTTP/2 in the clear, TLS), which nobody would route.
 const SHARED: &str = r#"    map $request_uri $lb_raw {
         default "";
         "~^(?<lb_before>[^?]*)" $lb_before;
@@ -39,9 +40,14 @@ const SHARED: &str = r#"    map $request_uri $lb_raw {
         default $host;
         "~*^([^|]+)\|\1\.?(?::[0-9]*)?$" $http_host;
     }
-    map $http_upgrade $lb_ws {
+    map "$server_protocol|$http_connection" $lb_upgrade {
         default "";
-        websocket _ws;
+        "~*^HTTP/1.1\|(?:.*,)?[^,!-~]*upgrade[^,!-~]*(?:,|$)" _ws;
+    }
+    map $http_upgrade $lb_ws {
+        default $lb_upgrade;
+        "" "";
+        "~*(?:^|,)[^,!-~]*(?:h2|http|tls)" "";
     }
 "#;
 

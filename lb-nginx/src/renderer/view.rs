@@ -21,6 +21,7 @@ use crate::layout;
 #[allow(clippy::struct_field_names)] // the unit stands in each, for authors of templates
 pub(super) struct DefaultsView {
     connect_ms: u128,
+    retry_ms: u128,
     client_ms: u128,
     server_ms: u128,
     request_ms: u128,
@@ -32,12 +33,19 @@ impl DefaultsView {
         let t = Timeouts::default();
         Self {
             connect_ms: t.connect.as_millis(),
+            retry_ms: retried_for(t.connect).as_millis(),
             client_ms: t.client.as_millis(),
             server_ms: t.server.as_millis(),
             request_ms: t.request.as_millis(),
             keep_alive_ms: t.keep_alive.as_millis(),
         }
     }
+}
+
+/// How long a request may be passed on to a next server: past a few that nobody can connect to, and not past one that
+/// has it and does not answer.
+pub(super) fn retried_for(connect: Duration) -> Duration {
+    connect * 5
 }
 
 /// What the frontend template sees.

@@ -4,11 +4,12 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use lb_core::{Change, ConfigRenderer, LoadBalancer, RoutingTable, Traffic};
-use lb_nginx::{NginxBalancer, NginxBalancerBuilder, NginxRenderer};
+use lb_nginx::{NginxBalancer, NginxBalancerBuilder, NginxRenderer, Version};
 use lb_test_support::processes;
 use tempfile::TempDir;
 
@@ -24,9 +25,30 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-/// The binary the tests run.
+/// The binary the tests run, which says of a configuration that it warns of that it refuses it.
 pub fn nginx() -> PathBuf {
-    lb_test_support::variable("LB_TEST_NGINX").into()
+    static STRICT: LazyLock<TempDir> = LazyLock::new(|| {
+        let dir = tempfile::Builder::new().prefix("lbn").tempdir_in("/tmp").unwrap();
+        let text = STRICT_NGINX.replace("REAL", &lb_test_support::variable("LB_TEST_NGINX"));
+        script(dir.path(), "nginx", &text);
+        dir
+    });
+    STRICT.path().join("nginx")
+}
+
+/// A check is `-t -e stderr -p DIRECTORY/ -c FILE`.
+const STRICT_NGINX: &str = r#"[ "$1" = -t ] || exec REAL "$@"
+REAL "$@" || exit
+sed 's/^error_log stderr emerg/error_log stderr warn/' "$7" >"$5/strict.conf"
+said=$(REAL -t -e stderr -p "$5" -c "$5/strict.conf" 2>&1)
+rm "$5/strict.conf"
+case "$said" in *'[warn]'*) echo "[emerg] $said"; exit 1;; esac"#;
+
+/// Its version.
+pub fn version() -> Version {
+    let said = Command::new(nginx()).arg("-v").output().unwrap().stderr;
+    let said = String::from_utf8(said).unwrap();
+    said.split_once('/').unwrap().1.split_whitespace().next().unwrap().parse().unwrap()
 }
 
 /// A balancer and its directory; ends NGINX when dropped, also after a panic.

@@ -5,8 +5,8 @@
 //! and container engines.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
-//! apps by port, [`Routes`] tables with host names and paths. [`routing`], [`spreading`] and [`limits`] hold cases
-//! for every balancer, [`golden`] tables whose configurations are kept.
+//! apps by port, [`Routes`] tables with host names and paths. [`routing`], [`spreading`], [`limits`] and
+//! [`failing`] hold cases for every balancer, [`golden`] tables whose configurations are kept.
 //! [`engine`] runs tests on a real container engine, [`images`] holds cases for its images, [`fake_engine`] is one that
 //! fails as asked.
 //! [`processes`] finds and ends what runs. [`Loopback`] brings a balancer to the suite of its contract.
@@ -15,6 +15,7 @@ mod apps;
 mod balancers;
 pub mod client;
 pub mod engine;
+pub mod failing;
 pub mod fake_engine;
 mod gate;
 pub mod golden;
