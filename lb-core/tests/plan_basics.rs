@@ -77,6 +77,36 @@ fn rolls_out_beside_the_old() {
     sim.check_settled();
 }
 
+/// `canary = { weight = 20 }` of 1 + 1 instances: half of 100 requests, one after the other, went to each.
+#[test]
+fn a_canary_has_its_share_also_while_nobody_is_busy() {
+    for balance in ["least_connections", "random_two", "round_robin", "source_hash"] {
+        let mut sim = Sim::new(1);
+        let backend = |sim: &Sim| {
+            let table = sim.hosts[&HostId::new("h1").unwrap()].table.as_ref().unwrap();
+            table.backends.values().next().unwrap().as_ref().clone()
+        };
+        let usual: Balance = serde_json::from_value(balance.into()).unwrap();
+        let shop =
+            SHOP.replace("outside = 80", &format!("outside = 80\n    balance = \"{balance}\""));
+        let canary = "replicas = 1\n    rollout = { canary = { weight = 20 } }";
+        let shop = shop.replace("replicas = 3", canary);
+        sim.deploy_toml(&shop);
+        sim.settle();
+        assert_eq!(backend(&sim).balance, usual);
+        sim.deploy_toml(&shop.replace("shop:1", "shop:2"));
+        sim.settle();
+        let seen = backend(&sim);
+        let weights: Vec<u16> = seen.servers.values().map(|server| server.weight).collect();
+        assert_eq!(weights.iter().min().unwrap() * 4, *weights.iter().max().unwrap());
+        let by_load = ["least_connections", "random_two"].contains(&balance);
+        assert_eq!(seen.balance, if by_load { Balance::RoundRobin } else { usual.clone() });
+        sim.deploy_toml(&shop.replace("shop:1", "shop:2").replace(canary, "replicas = 1"));
+        sim.settle();
+        assert_eq!((backend(&sim).balance, backend(&sim).servers.len()), (usual, 1));
+    }
+}
+
 #[test]
 fn goes_back_when_the_new_is_not_ready_in_time() {
     let mut sim = Sim::new(1);

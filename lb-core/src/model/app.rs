@@ -300,7 +300,8 @@ impl Default for Rollout {
     }
 }
 
-/// A trial of the new revision beside the old one.
+/// A trial of the new revision beside the old one. While it stands, requests that would go to the least busy instance
+/// take turns by weight: instances without connections are alike, whatever their share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Canary {

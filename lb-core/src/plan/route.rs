@@ -17,7 +17,9 @@ use super::memo::{AppMemo, AppRoutes, NamedBackend, RouteInputs};
 use super::pass::{AppState, Condition, HostState, Pass};
 use super::place::has_labels;
 use crate::ledger::{Closing, InstanceLedger, Phase};
-use crate::model::{App, BackendName, Exposure, HostId, PortName, Protocol, ServerName, Stop};
+use crate::model::{
+    App, BackendName, Balance, Exposure, HostId, PortName, Protocol, ServerName, Stop,
+};
 use crate::routing::{Backend, FULL_WEIGHT, Server, ServerState};
 
 /// How long tables wait for adopted instances to be probed, after a ledger was lost.
@@ -290,6 +292,7 @@ fn backends(
 ) -> Vec<NamedBackend> {
     let make = |port: &PortName, mut backend: Backend| {
         backend.servers = servers(pass, app, entries, port, only);
+        keep_shares(&mut backend);
         let name = BackendName::of(&app.name, port);
         let hash = backend.hash();
         NamedBackend { name, backend: Arc::new(backend), hash }
@@ -303,6 +306,17 @@ fn backends(
     let ports: BTreeSet<&PortName> = records.flat_map(|r| r.assignment.ports.keys()).collect();
     let bare = || Backend::new(app.name.clone(), Protocol::Tcp);
     ports.into_iter().map(|port| make(port, bare())).collect()
+}
+
+/// By open connections, servers that have none are alike whatever their weights, and at little load that is all of
+/// them: where weights differ each has its turns by weight.
+fn keep_shares(backend: &mut Backend) {
+    let mut weights = backend.servers.values().map(|server| server.weight);
+    let first = weights.next();
+    let by_load = matches!(backend.balance, Balance::LeastConnections | Balance::RandomTwo);
+    if by_load && weights.any(|weight| Some(weight) != first) {
+        backend.balance = Balance::RoundRobin;
+    }
 }
 
 fn shape(settings: &App, name: &PortName) -> Backend {

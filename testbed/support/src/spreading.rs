@@ -90,6 +90,28 @@ pub async fn a_busy_server_gets_less<P>(start: impl AsyncFn(&RoutingTable) -> P)
     }
 }
 
+/// A canary's fifth of the requests of one client after another: nobody is ever busy. Balancers of several workers
+/// count turns in each.
+pub async fn a_share_holds_while_nobody_is_busy<P>(start: impl AsyncFn(&RoutingTable) -> P) {
+    const ASKED: u32 = 200;
+    let [port] = free_ports();
+    let (old, new) = (Instance::http("old").await, Instance::http("new").await);
+    let shared = |b: &mut lb_core::Backend| {
+        b.balance = Balance::RoundRobin;
+        for (server, weight) in b.servers.values_mut().zip([256, 64]) {
+            server.weight = weight;
+        }
+    };
+    let servers = [old.address, new.address];
+    let table = Routes::new().backend_with("shop.web", Http, &servers, shared);
+    let _balancer = start(&table.route(port, "/", "shop.web").0).await;
+    let mut got = 0;
+    for _ in 0..ASKED {
+        got += u32::from(answered_by(port, Ipv4Addr::LOCALHOST, "").await == "new");
+    }
+    assert!((ASKED / 5 - 4..=ASKED / 5 + 4).contains(&got), "{got} of {ASKED}");
+}
+
 /// Gives the cases that hold for every balancer to a macro that makes a test of each.
 #[macro_export]
 macro_rules! spreading_cases {
@@ -97,6 +119,7 @@ macro_rules! spreading_cases {
         $make! { spreading:
             a_hash_keeps_its_keys_together_and_uses_all_servers
             without_the_header_each_has_its_turn
+            a_share_holds_while_nobody_is_busy
         }
     };
 }
