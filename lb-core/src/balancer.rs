@@ -8,6 +8,7 @@ mod ask;
 mod container;
 mod directory;
 mod failure;
+mod fields;
 mod pacing;
 mod ports;
 mod process;
@@ -29,6 +30,9 @@ pub use self::ask::{Ask, ListenerProbe, ProbeAnswer, ask};
 pub use self::container::BalancerContainer;
 pub use self::directory::{ConfigDirectory, Snapshot};
 pub use self::failure::{Failure, shortened};
+pub use self::fields::{
+    CLAIMED_FIELDS, HEADER_BYTES, HEADER_FIELDS, checked_header_bytes, is_claimed,
+};
 pub use self::pacing::{LONGEST_RELOAD_INTERVAL, RELOAD_INTERVAL, reload_interval};
 pub use self::ports::{Held, Owner};
 pub use self::process::{KeptProcess, run_program};

@@ -2,6 +2,7 @@
 //!
 //! Names of ours hold a `_`, which no [`BackendName`] can: they never meet an app's.
 
+use lb_core::balancer::HEADER_FIELDS;
 use lb_core::{BackendName, FileName};
 
 /// The backend that answers 404 where no route leads. It has no servers and is no backend of the table.
@@ -36,6 +37,23 @@ pub fn global_lines<'a>(parts: impl IntoIterator<Item = &'a str>) -> Vec<&'stati
     let experimental = |part: &str| part.contains("normalize-uri") || part.contains(EXPERIMENTAL);
     let needed = parts.into_iter().any(experimental).then_some(EXPERIMENTAL);
     GLOBAL_LINES.into_iter().chain(needed).collect()
+}
+
+/// The variable the renderer's rules take the bound on a request's header fields from.
+const HEADER_BYTES: &str = "proc.lb_header_bytes";
+
+/// Room in a buffer beside a message's header fields: the first line, 8 bytes a field, what is added on the way, and
+/// the part of a streamed body that is waited for ([`STREAMED_BODY_BYTES`](crate::STREAMED_BODY_BYTES)).
+pub const BESIDE_HEADERS: u32 = 8 << 10;
+
+/// Further lines of `global`, for messages with header fields of so many bytes. HAProxy keeps a message's head in one
+/// buffer, and answers 400 where it does not fit; the rules answer 431 to what fits and is too long all the same.
+pub fn header_lines(bytes: u32) -> [String; 3] {
+    [
+        format!("tune.bufsize {}", bytes + BESIDE_HEADERS),
+        format!("tune.http.maxhdr {HEADER_FIELDS}"),
+        format!("set-var {HEADER_BYTES} int({bytes})"),
+    ]
 }
 
 /// The section between `global` and the renderer's text. `socket` is a path both an old and a new worker

@@ -80,6 +80,6 @@ pub use lb_template::{
 };
 pub use renderer::{
     BACKEND_TEMPLATE, DEFAULTS_TEMPLATE, FRONTEND_TEMPLATE, HaproxyRenderer,
-    HaproxyRendererBuilder, RATE_TABLE_SIZE, STREAMED_BODY_BYTES, STREAMED_HEADER_BYTES,
+    HaproxyRendererBuilder, RATE_TABLE_SIZE, STREAMED_BODY_BYTES,
 };
 pub use version::{Abilities, Version};

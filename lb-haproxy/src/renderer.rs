@@ -4,10 +4,12 @@
 //! before it and the server lines into it. Backends that are alike but in name share one rendering.
 
 mod bodies;
+mod drops;
 mod maps;
 mod sections;
 mod view;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -22,7 +24,7 @@ use bodies::Bodies;
 use maps::{Maps, maps};
 use sections::{defaults_sections, one_section};
 use view::{BODY_FIELDS, DefaultsView, FrontendView};
-pub use view::{RATE_TABLE_SIZE, STREAMED_BODY_BYTES, STREAMED_HEADER_BYTES};
+pub use view::{RATE_TABLE_SIZE, STREAMED_BODY_BYTES};
 
 /// The built-in template of `defaults lb_http` and `defaults lb_tcp`.
 pub const DEFAULTS_TEMPLATE: &str = include_str!("templates/defaults.hbs");
@@ -143,8 +145,9 @@ impl ConfigRenderer for HaproxyRenderer {
         config.fragments.reserve(1 + 2 * table.backends.len());
         config.fragments.push(Fragment::Text { backend: None, text: head });
         let mut bodies = Bodies::new(&self.backend);
+        let over_tls = only_over_tls(table);
         for (name, backend) in &table.backends {
-            let text = bodies.text(name, backend)?;
+            let text = bodies.text(name, backend, over_tls.contains(name))?;
             config.fragments.push(Fragment::Text { backend: Some(name.clone()), text });
             config.fragments.push(Fragment::Servers(name.clone()));
         }
@@ -199,6 +202,18 @@ impl HaproxyRenderer {
             IpAddr::V6(one) => format!("[{one}]:{port}"),
         }
     }
+}
+
+/// The backends that TLS listeners lead to and no others.
+fn only_over_tls(table: &RoutingTable) -> BTreeSet<&BackendName> {
+    let (mut over_tls, mut in_clear) = (BTreeSet::new(), BTreeSet::new());
+    for listener in table.listeners.values() {
+        if let Listener::Http { routes, certificates } = listener {
+            let led = if certificates.is_empty() { &mut in_clear } else { &mut over_tls };
+            led.extend(routes.iter().map(|route| &route.backend));
+        }
+    }
+    &over_tls - &in_clear
 }
 
 fn led_to<'a>(

@@ -10,7 +10,7 @@ use lb_test_support::live::{App, Manner::Echo, free_ports, get};
 
 lb_test_support::routing_cases!(cases);
 lb_test_support::spreading_cases!(cases);
-cases! { spreading: a_busy_server_gets_less }
+cases! { spreading: a_busy_server_gets_less a_share_holds_while_nobody_is_busy }
 
 #[tokio::test]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]

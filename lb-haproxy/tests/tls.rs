@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use lb_core::{Backend, CookieName, Listener, Sticky};
+use lb_test_support::live::get;
 use lb_test_support::{Apps, Instance, free_port, tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -53,6 +55,43 @@ async fn clients_speak_http2_or_http1_as_they_offer() {
     };
     timeout(DEADLINE, serves).await.unwrap();
     assert_eq!(a.requests(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
+async fn a_sticky_cookie_is_secure_where_it_is_set_over_tls() {
+    let (bench, port, clear) = (Bench::new(), free_port(), free_port());
+    let a = Instance::http("a").await;
+    let sticky = |b: &mut Backend| {
+        b.sticky = Some(Sticky { cookie: CookieName::new("SRV").unwrap() });
+    };
+    let table = Apps::new().http(port, "/", "shop").with("shop", sticky);
+    let table = table.server("shop", "a", 1, a.address).certified(port, "shop", tls::SHOP);
+    let mut table = table.0;
+    bench.apply(&table).await;
+    let set = cookie_over_tls(port).await;
+    assert!(set.starts_with("SRV.shop.web=") && set.contains("; Secure"), "{set}");
+    // Reached in the clear as well, it must serve there.
+    let Listener::Http { routes, .. } = &table.listeners[&port] else { panic!("HTTP") };
+    let listener = Listener::Http { routes: routes.clone(), certificates: [].into() };
+    table.listeners.insert(clear, listener);
+    bench.apply(&table).await;
+    assert_eq!(set.replace("; Secure", ""), cookie_over_tls(port).await);
+    let in_clear = get(clear, "h", "/").await;
+    assert_eq!(in_clear.header("set-cookie"), Some(cookie_over_tls(port).await.as_str()));
+}
+
+/// The cookie a client without one is given.
+async fn cookie_over_tls(port: u16) -> String {
+    let asked = async {
+        let stream = tls::connect(port, "shop.example.org", tls::SHOP, &["http/1.1"]).await;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = hyper::Request::get("/").header("host", "h").body(Empty::<Bytes>::new());
+        let answer = sender.send_request(request.unwrap()).await.unwrap();
+        answer.headers()["set-cookie"].to_str().unwrap().to_owned()
+    };
+    timeout(DEADLINE, asked).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

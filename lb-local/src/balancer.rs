@@ -6,6 +6,7 @@ mod http;
 mod limit;
 mod listen;
 mod live;
+mod patient;
 mod pick;
 mod refused;
 mod route;
@@ -23,9 +24,10 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lb_core::balancer::{HEADER_BYTES, checked_header_bytes};
 use lb_core::{
-    Applied, BalancerInfo, Change, Error, ErrorKind, FileName, Keyed, Listener, LoadBalancer,
-    Membership, Result, RoutingTable, SetAside, Traffic,
+    Applied, BalancerInfo, ByteSize, Change, Error, ErrorKind, FileName, Keyed, Listener,
+    LoadBalancer, Membership, Result, RoutingTable, SetAside, Traffic,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -85,13 +87,23 @@ impl LocalBalancer {
 
     /// A balancer whose listeners are bound to `ip`.
     pub fn on(ip: IpAddr) -> Self {
+        Self::bounded(ip, HEADER_BYTES).unwrap_or_else(|e| unreachable!("the default: {e}"))
+    }
+
+    /// The same with another bound on the header fields of a request, and of an answer, than
+    /// [`HEADER_BYTES`]: 8 KiB to 1 MiB.
+    ///
+    /// # Errors
+    /// `Invalid` when it is out of that range.
+    pub fn bounded(ip: IpAddr, header_bytes: ByteSize) -> Result<Self> {
+        let header_bytes = checked_header_bytes(header_bytes)?;
         let inner = Inner {
             ip,
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(Shared::new(header_bytes)),
             open: AsyncMutex::default(),
             asked: AtomicU64::new(0),
         };
-        Self { inner: Arc::new(inner), keyed: Keyed::default() }
+        Ok(Self { inner: Arc::new(inner), keyed: Keyed::default() })
     }
 }
 

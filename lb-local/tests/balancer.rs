@@ -100,7 +100,7 @@ async fn routes_prefixes_and_forwarded_headers() {
         .header("x-hop", "1");
     let answer = send(&mut sender, lied.body(empty()).unwrap()).await.unwrap();
     let expected = "GET /headers\nhost: shop.test\nx-forwarded-for: 127.0.0.1\n\
-                    x-forwarded-proto: http\n";
+                    x-forwarded-proto: http\nx-real-ip: 127.0.0.1\n";
     let sorted = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     assert_eq!(sorted(answer.text()), sorted(expected));
 }

@@ -1,10 +1,11 @@
 //! Sample expressions, log formats and conditions (manual, 7 and 8.2.4).
 
 /// Fetches with the number of arguments they take.
-const FETCHES: [(&str, usize); 18] = [
+const FETCHES: [(&str, usize); 23] = [
     ("bc_dst", 0),
     ("bc_dst_port", 0),
     ("fc_http_major", 0),
+    ("internal.htx.data", 0),
     ("method", 0),
     ("path", 0),
     ("path_sub", 0),
@@ -14,19 +15,25 @@ const FETCHES: [(&str, usize); 18] = [
     ("req.fhdr", 1),
     ("req.hdr", 1),
     ("req.hdrs", 0),
+    ("res.hdr", 1),
     ("src", 0),
+    ("status", 0),
     ("str", 1),
+    ("url", 0),
+    ("url_beg", 0),
     ("var", 1),
     ("bool", 1),
     ("TRUE", 0),
     ("FALSE", 0),
 ];
 
-/// A `%` that begins no code, in a path with a `/` behind it: the only regular expression there is.
+/// A `%` that begins no code, in a path with a `/` behind it.
 const MALFORMED: &str = "%.?[^0-9A-Fa-f]";
+/// An absolute target whose host nobody is named before.
+const ABSOLUTE: &str = "^https?://[^/@]+(?:/.*)?$";
 
 /// Converters with the least and most arguments.
-const CONVERTERS: [(&str, usize, usize); 10] = [
+const CONVERTERS: [(&str, usize, usize); 11] = [
     ("concat", 1, 3),
     ("field", 2, 3),
     ("host_only", 0, 0),
@@ -35,6 +42,7 @@ const CONVERTERS: [(&str, usize, usize); 10] = [
     ("length", 0, 0),
     ("map_beg", 1, 2),
     ("rtrim", 1, 1),
+    ("sub", 1, 1),
     ("table_conn_rate", 1, 1),
     ("table_http_req_rate", 1, 1),
 ];
@@ -125,12 +133,14 @@ pub(super) fn format(text: &str) -> Result<(), String> {
     }
 }
 
-/// What follows `if` or `unless`: terms, each an acl declared in the section or `{ ... }`, some negated.
+/// What follows `if` or `unless`: terms, each an acl declared in the section or `{ ... }`, some negated; `or` between
+/// groups of them.
 pub(super) fn condition(words: &[String], acls: &[String]) -> Result<(), String> {
     if words.is_empty() {
         return Err("a condition of nothing".into());
     }
     let mut words = words.iter();
+    let mut terms = 0;
     while let Some(word) = words.next() {
         match word.strip_prefix('!').unwrap_or(word) {
             "{" => {
@@ -139,12 +149,17 @@ pub(super) fn condition(words: &[String], acls: &[String]) -> Result<(), String>
                     return Err("brackets within brackets".into());
                 }
                 test(&inner)?;
+                terms += 1;
             }
-            name if acls.iter().any(|a| a == name) => {}
+            "or" if terms > 0 => terms = 0,
+            name if acls.iter().any(|a| a == name) => terms += 1,
             name => return Err(format!("unknown acl {name:?}")),
         }
     }
-    Ok(())
+    match terms {
+        0 => Err("an open condition".into()),
+        _ => Ok(()),
+    }
 }
 
 /// A fetch, how it is compared, and with what.
@@ -159,6 +174,13 @@ pub(super) fn test(words: &[String]) -> Result<(), String> {
             "reg" => text == MALFORMED,
             _ => false,
         },
+        [flag, how, case, text] if flag == "-m" && how == "reg" => case == "-i" && text == ABSOLUTE,
+        [flag, how, values @ ..] if flag == "-m" => {
+            let protocol = |v: &String| v.bytes().all(|b| b.is_ascii_alphanumeric());
+            let (case, values) = values.split_first().ok_or("nothing to compare with")?;
+            let compares = ["str", "beg"].contains(&how.as_str()) && case == "-i";
+            compares && !values.is_empty() && values.iter().all(protocol)
+        }
         [operator, n] if ["ge", "gt", "le", "lt", "eq"].contains(&operator.as_str()) => number(n),
         values => match calls[0].name.as_str() {
             "method" => {
@@ -166,6 +188,8 @@ pub(super) fn test(words: &[String]) -> Result<(), String> {
                     && values.iter().all(|v| v.bytes().all(|b| b.is_ascii_uppercase()))
             }
             "path_sub" => values.len() == 1,
+            "status" => values == ["101"],
+            "url_beg" => values == ["/"],
             _ => false,
         },
     };

@@ -1,5 +1,9 @@
 //! The lines inside sections.
 
+use std::collections::BTreeSet;
+
+use lb_core::balancer::CLAIMED_FIELDS;
+
 use super::expression::{self, condition, format, sample};
 use super::{Config, Mode, Open, Server, is_name};
 
@@ -13,6 +17,19 @@ const TIMES: [&str; 8] =
 
 /// The variable with the path that is looked up.
 const PATH: &str = "txn.lb_path";
+
+/// Fields between a client and the balancer.
+const BETWEEN_TWO: [&str; 7] = [
+    "connection",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "upgrade",
+];
+/// Those between an app and the balancer.
+const ANSWERS_FIELDS: &str = "^(?:connection|keep-alive|proxy-connection|upgrade)$";
 
 /// What was met in the section so far.
 #[derive(Debug, Default)]
@@ -59,7 +76,7 @@ impl Known {
                 config.defaults.insert(name.to_owned(), Some(mode));
                 Ok(())
             }
-            ["option", "http-keep-alive" | "idle-close-on-response"]
+            ["option", "http-keep-alive" | "idle-close-on-response" | "abortonclose"]
             | ["option", "redispatch", "1"]
             | ["retry-on", "conn-failure", "empty-response"]
             | ["http-reuse", "safe"] => self.first(&words.join(" ")),
@@ -122,6 +139,7 @@ impl Known {
                 self.guarded(rest)
             }
             ["http-request", rest @ ..] => self.http_request(rest),
+            ["http-response", rest @ ..] => self.http_response(rest),
             _ => Err("unknown here".into()),
         }
     }
@@ -150,7 +168,19 @@ impl Known {
                 self.first("balance")
             }
             ["hash-type", "consistent", "sdbm", "avalanche"] => self.first("hash-type"),
-            ["cookie", cookie, "insert", "indirect", "nocache", "dynamic", "httponly"] if http => {
+            [
+                "cookie",
+                cookie,
+                "insert",
+                "indirect",
+                "nocache",
+                "dynamic",
+                "httponly",
+                secure @ ..,
+                "attr",
+                "SameSite=Lax",
+            ] if http && (secure.is_empty() || secure == ["secure"]) => {
+                backend.secure = !secure.is_empty();
                 backend.cookie = Some((*cookie).to_owned());
                 self.first("cookie")
             }
@@ -200,18 +230,21 @@ impl Known {
             ["normalize-uri", "path-strip-dot", rest @ ..]
             | ["normalize-uri", "percent-decode-unreserved", "strict", rest @ ..]
             | ["normalize-uri", "path-strip-dotdot", "full", rest @ ..]
-            | ["disable-l7-retry", rest @ ..]
-            | ["del-header", "Forwarded", rest @ ..]
-            | ["del-header", "X-Forwarded-", "-m", "beg", rest @ ..] => rest,
+            | ["disable-l7-retry", rest @ ..] => rest,
+            ["del-header", rest @ ..] => fields(rest, ends_here)?,
             ["add-header", name, value, rest @ ..] if is_name(name) => {
                 format(value)?;
                 rest
             }
-            ["set-path" | "set-pathq" | "set-query", text, rest @ ..] => {
+            ["set-path" | "set-pathq" | "set-query" | "set-uri", text, rest @ ..] => {
                 format(text)?;
                 rest
             }
-            ["set-var(txn.lb_query)" | "set-var(txn.lb_streamed)", expression, rest @ ..] => {
+            [
+                "set-var(txn.lb_query)" | "set-var(txn.lb_streamed)" | "set-var(txn.lb_upgrade)",
+                expression,
+                rest @ ..,
+            ] => {
                 sample(expression)?;
                 rest
             }
@@ -234,6 +267,16 @@ impl Known {
         self.guarded(rest)
     }
 
+    fn http_response(&self, words: &[&str]) -> Line {
+        match words {
+            ["return", "status", "502", rest @ ..] => self.guarded(rest),
+            ["del-header", rest @ ..] => {
+                self.guarded(fields(rest, |names| names == ANSWERS_FIELDS)?)
+            }
+            _ => Err("unknown http-response".into()),
+        }
+    }
+
     /// Nothing more, or a condition.
     fn guarded(&self, words: &[&str]) -> Line {
         match words {
@@ -242,6 +285,31 @@ impl Known {
             _ => Err(format!("unknown rest {words:?}")),
         }
     }
+}
+
+/// What follows fields that are told by a regular expression.
+fn fields<'a, 'w>(
+    words: &'a [&'w str],
+    known: impl Fn(&str) -> bool,
+) -> Result<&'a [&'w str], String> {
+    match words {
+        [names, "-m", "reg", rest @ ..] if known(names) => Ok(rest),
+        _ => Err("no fields, or others".into()),
+    }
+}
+
+/// Whether these are the fields of a request that end at the balancer, all of them and no other.
+fn ends_here(expression: &str) -> bool {
+    let inner = expression.strip_prefix("^(?:[^_]*_|x-forwarded|(?:");
+    let Some(groups) = inner.and_then(|i| i.strip_suffix(")|.*client-ip)$)")) else { return false };
+    let mut names = BTreeSet::new();
+    for group in groups.split(")|") {
+        let Some((first, rest)) = group.split_once("(?:") else { return false };
+        names.extend(rest.split('|').map(|rest| format!("{first}{rest}")));
+    }
+    let by_pattern = |n: &&str| n.starts_with("x-forwarded") || n.ends_with("client-ip");
+    let claimed = CLAIMED_FIELDS.into_iter().filter(|name| !by_pattern(name));
+    names == claimed.chain(BETWEEN_TWO).map(str::to_owned).collect::<BTreeSet<String>>()
 }
 
 fn owned(words: &[&str]) -> Vec<String> {

@@ -65,6 +65,8 @@ pub struct Backend {
     pub balance: Option<String>,
     /// The cookie's name.
     pub cookie: Option<String>,
+    /// Whether it is for TLS alone.
+    pub secure: bool,
     /// The other lines, as they are, in order.
     pub rules: Vec<String>,
     /// By name.
@@ -129,7 +131,11 @@ fn words(line: &str) -> Result<Vec<String>, String> {
     if line.len() >= MAX_LINE {
         return Err(format!("{} bytes long", line.len()));
     }
-    let odd = line.bytes().find(|b| !(*b == b' ' || b.is_ascii_graphic()) || b"\\'#`$".contains(b));
+    let odd = line.bytes().find(|b| !(*b == b' ' || b.is_ascii_graphic()) || b"\\'#`".contains(b));
+    // At the end of a regular expression, where no variable can begin.
+    let ends =
+        |(at, _): (usize, &str)| matches!(line.as_bytes().get(at + 1), None | Some(b' ' | b')'));
+    let odd = odd.or((!line.match_indices('$').all(ends)).then_some(b'$'));
     if let Some(odd) = odd {
         return Err(format!("holds {:?}", char::from(odd)));
     }
@@ -223,6 +229,13 @@ impl Frontend {
 
 impl Backend {
     const fn new(mode: Mode) -> Self {
-        Self { mode, balance: None, cookie: None, rules: Vec::new(), servers: BTreeMap::new() }
+        Self {
+            mode,
+            balance: None,
+            cookie: None,
+            secure: false,
+            rules: Vec::new(),
+            servers: BTreeMap::new(),
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use lb_core::{
-    Backend, Balance, Check, HostId, Listener, Prefix, Protocol, RenderedConfig, Route,
-    RoutingTable, ServerState,
+    Backend, BackendName, Balance, Check, HostId, Listener, Prefix, Protocol, RenderedConfig,
+    Route, RoutingTable, ServerState,
 };
 use lb_haproxy::layout;
 
@@ -120,17 +120,37 @@ fn backends(read: &Config, table: &RoutingTable) -> Result<(), String> {
     same("backends", &read.backends.len(), &(table.backends.len() + 1))?;
     for (name, wanted) in &table.backends {
         let found = read.backends.get(name.as_str()).ok_or(format!("no backend {name}"))?;
-        backend(found, wanted, table.host.as_ref()).map_err(|e| format!("backend {name}: {e}"))?;
+        let secure = only_over_tls(table, name);
+        backend(found, (name, wanted), secure, table.host.as_ref())
+            .map_err(|e| format!("backend {name}: {e}"))?;
     }
     Ok(())
 }
 
-fn backend(found: &super::Backend, wanted: &Backend, host: Option<&HostId>) -> Result<(), String> {
+/// Whether requests reach a backend over TLS and no other way.
+fn only_over_tls(table: &RoutingTable, name: &BackendName) -> bool {
+    let leads = table.listeners.values().filter_map(|listener| match listener {
+        Listener::Http { routes, certificates } => {
+            routes.iter().any(|r| r.backend == *name).then_some(!certificates.is_empty())
+        }
+        Listener::Tcp { .. } => None,
+    });
+    let leads: Vec<bool> = leads.collect();
+    !leads.is_empty() && leads.iter().all(|tls| *tls)
+}
+
+fn backend(
+    found: &super::Backend,
+    (name, wanted): (&BackendName, &Backend),
+    secure: bool,
+    host: Option<&HostId>,
+) -> Result<(), String> {
     let mode = if wanted.protocol == Protocol::Tcp { Mode::Tcp } else { Mode::Http };
     same("mode", &found.mode, &mode)?;
     same("balance", &found.balance, &Some(balance(&wanted.balance)))?;
-    let cookie = wanted.sticky.as_ref().map(|s| s.cookie.to_string());
+    let cookie = wanted.sticky.as_ref().map(|s| s.cookie_of(name));
     same("cookie", &found.cookie, &cookie)?;
+    same("secure", &found.secure, &(cookie.is_some() && secure))?;
     let has = |start: &str| found.rules.iter().any(|rule| rule.starts_with(start));
     let hashes = !matches!(
         wanted.balance,

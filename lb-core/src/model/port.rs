@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::app::{DAY, MAX_ENTRIES};
-use super::names::{CookieName, DomainName, HeaderName, HealthPath, PathPrefix};
+use super::names::{BackendName, CookieName, DomainName, HeaderName, HealthPath, PathPrefix};
 use super::secret::CertificatePem;
 use super::units::{ByteSize, friendly};
 use crate::error::{Error, Result};
@@ -151,12 +151,21 @@ pub enum Balance {
     HeaderHash(HeaderName),
 }
 
-/// Stickiness by a cookie the balancer sets; the app never sees it.
+/// Stickiness by a cookie the balancer sets; the app never sees it. `Secure` where it is set over TLS, and of the same
+/// site only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sticky {
-    /// The cookie's name.
+    /// What the cookie's name begins with: cookies are of a host, whatever its ports and paths, so that apps of one host
+    /// would take each other's. See [`cookie_of`](Self::cookie_of).
     pub cookie: CookieName,
+}
+
+impl Sticky {
+    /// The name of a backend's cookie: `COOKIE.APP.PORT`.
+    pub fn cookie_of(&self, backend: &BackendName) -> String {
+        format!("{}.{backend}", self.cookie)
+    }
 }
 
 /// Bounds on what one client or one instance gets. Absent: no bound.

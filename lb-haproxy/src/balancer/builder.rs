@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::balancer::{BalancerContainer, ConfigDirectory, Failure};
+use lb_core::balancer::{
+    BalancerContainer, ConfigDirectory, Failure, HEADER_BYTES, checked_header_bytes,
+};
 use lb_core::{
-    ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth, Result,
+    ByteSize, ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth,
+    Result,
 };
 
 use super::HaproxyBalancer;
@@ -32,6 +35,7 @@ pub struct HaproxyBalancerBuilder {
     registry: Option<RegistryAuth>,
     hard_stop_after: Duration,
     max_old_workers: u32,
+    header_bytes: ByteSize,
     resources: Resources,
 }
 
@@ -51,6 +55,7 @@ impl HaproxyBalancerBuilder {
             registry: None,
             hard_stop_after: HARD_STOP_AFTER,
             max_old_workers: MAX_OLD_WORKERS,
+            header_bytes: HEADER_BYTES,
             resources: Resources::default(),
         }
     }
@@ -130,6 +135,17 @@ impl HaproxyBalancerBuilder {
         self
     }
 
+    /// Most bytes of header fields of a request, and of an answer: 8 KiB to 1 MiB, default
+    /// [`HEADER_BYTES`](lb_core::balancer::HEADER_BYTES).
+    ///
+    /// The price is memory: a busy request holds up to two buffers, each of this and 8 KiB, so 80 KiB by default; idle
+    /// connections hold none.
+    #[must_use]
+    pub const fn header_bytes(mut self, most: ByteSize) -> Self {
+        self.header_bytes = most;
+        self
+    }
+
     /// Threads. Default: the CPUs this process may use.
     #[must_use]
     pub const fn threads(mut self, threads: NonZeroU32) -> Self {
@@ -148,8 +164,8 @@ impl HaproxyBalancerBuilder {
     /// Makes the balancer. Nothing is started or written before the first call.
     ///
     /// # Errors
-    /// `Invalid` when the directory cannot hold sockets or stand in a configuration, or when the mode is
-    /// missing.
+    /// `Invalid` when the directory cannot hold sockets or stand in a configuration, when the mode is missing, or
+    /// when a bound is out of its range.
     pub fn build(self) -> Result<HaproxyBalancer> {
         let parts = self.parts().map_err(|failure| failure.during("build", super::PROGRAM))?;
         Ok(HaproxyBalancer::new(Engine::new(parts)))
@@ -168,6 +184,7 @@ impl HaproxyBalancerBuilder {
         if self.hard_stop_after.is_zero() {
             return Err(Error::invalid("hard_stop_after", "must be more than 0").into());
         }
+        let header_bytes = checked_header_bytes(self.header_bytes)?;
         let mut master_socket = directory.path().join(MASTER_SOCKET);
         let launch: Box<dyn Launch> = match mode {
             Mode::Container(runtime, image, name) => {
@@ -188,6 +205,7 @@ impl HaproxyBalancerBuilder {
         };
         self.resources.descriptors = launch.descriptors();
         let settings = GlobalSettings {
+            header_bytes,
             hard_stop_after: self.hard_stop_after,
             user: launch.user(),
             abilities: Abilities::default(),

@@ -35,6 +35,8 @@ const MAX_RELOADS: u32 = 1_000_000;
 pub(crate) struct GlobalSettings {
     /// How long an old worker may live.
     pub hard_stop_after: Duration,
+    /// Most bytes of a message's header fields.
+    pub header_bytes: u32,
     /// Whom the workers run as: lines of `global`; none where the master is not root.
     pub user: Vec<String>,
     /// What the HAProxy that reads it can do.
@@ -210,6 +212,7 @@ fn global_lines(
     });
     let mut lines: Vec<String> =
         layout::global_lines(parts).iter().map(ToString::to_string).collect();
+    lines.extend(layout::header_lines(settings.header_bytes));
     lines.push(format!("nbthread {}", limits.threads));
     lines.push(format!(
         "stats socket {dir}/{ADMIN_SOCKET} mode 600 level admin expose-fd listeners"

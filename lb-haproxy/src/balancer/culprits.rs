@@ -103,6 +103,7 @@ mod tests {
         }
         let rendered = RenderedConfig { fragments, files: BTreeMap::new() };
         let settings = GlobalSettings {
+            header_bytes: 32 << 10,
             hard_stop_after: Duration::from_secs(60),
             user: Vec::new(),
             abilities: crate::Abilities::default(),

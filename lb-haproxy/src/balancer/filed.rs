@@ -112,6 +112,7 @@ mod tests {
     fn composed(table: &RoutingTable, servers: usize) -> Composed {
         let rendered = HaproxyRenderer::new().render(table).unwrap();
         let settings = GlobalSettings {
+            header_bytes: 32 << 10,
             hard_stop_after: Duration::from_secs(60),
             user: vec!["user haproxy".to_owned()],
             abilities: crate::Abilities::default(),

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 /// Most threads (2.6's own bound).
 const MOST_THREADS: usize = 64;
-/// Most connections by default: some 3 GB of buffers when all are busy.
+/// Most connections by default: some 8 GB of buffers if all were busy at a time.
 const MOST_CONNECTIONS: u64 = 100_000;
 /// File descriptors assumed where the limit is the engine's and not known: what every engine met so far
 /// gives a container. HAProxy does not start with more connections than its limit allows.

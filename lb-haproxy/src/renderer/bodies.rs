@@ -22,9 +22,14 @@ impl<'a> Bodies<'a> {
     }
 
     /// The section of a backend, up to where its servers go.
-    pub(super) fn text(&mut self, name: &BackendName, backend: &'a Backend) -> Result<String> {
+    pub(super) fn text(
+        &mut self,
+        name: &BackendName,
+        backend: &'a Backend,
+        over_tls: bool,
+    ) -> Result<String> {
         let about = |e: TemplateError| e.about("backend").within(format!("backend \"{name}\""));
-        let view = BodyView::new(backend);
+        let view = BodyView::new(backend, over_tls);
         if self.template.uses() == Use::Names {
             let pieces = render(self.template, &view, name.as_str(), backend.app.as_str());
             return Ok(pieces.map_err(about)?.with(name.as_str(), backend.app.as_str()));

@@ -12,6 +12,7 @@ use lb_core::{
 };
 use serde::Serialize;
 
+use super::drops::dropped;
 use super::maps::{Stage, Strip};
 use crate::layout;
 
@@ -19,12 +20,9 @@ use crate::layout;
 /// they come.
 pub const RATE_TABLE_SIZE: u32 = 102_400;
 
-/// Bytes of a streamed body (of unannounced length) that are waited for: what fits a 16 kB buffer beside
-/// [`STREAMED_HEADER_BYTES`] of headers.
+/// Bytes of a streamed body (of unannounced length) that are waited for: a buffer has room for it beside the headers
+/// ([`BESIDE_HEADERS`](layout::BESIDE_HEADERS)).
 pub const STREAMED_BODY_BYTES: u64 = 4096;
-
-/// Longest headers of a request with a streamed body, where a body limit is set; longer ones get 431.
-pub const STREAMED_HEADER_BYTES: u32 = 8192;
 
 /// What the defaults template sees: times of [`Timeouts::default`] and its kin, in milliseconds.
 #[derive(Debug, Clone, Serialize)]
@@ -79,6 +77,8 @@ pub(super) struct FrontendView {
     pub(super) stages: Vec<Stage>,
     /// Whether a route has a path, so that a request's is brought into its usual form and looked at.
     pub(super) paths: bool,
+    /// A regular expression for the names of a request's fields that end here, in lower case.
+    pub(super) drops: String,
     /// Numbers of segments that routes strip.
     pub(super) strips: Vec<Strip>,
     /// Who gets what no lookup finds.
@@ -112,6 +112,7 @@ impl FrontendView {
             keep_alive_ms: http(times.keep_alive, usual.keep_alive),
             stages: Vec::new(),
             paths: false,
+            drops: dropped(),
             strips: Vec::new(),
             default_backend: layout::NO_ROUTE.to_owned(),
         }
@@ -139,8 +140,10 @@ pub(super) struct BodyView<'a> {
     balance: BalanceView<'a>,
     /// Whether it hashes.
     hash: bool,
-    /// The cookie's name, with stickiness.
+    /// What the cookie's name begins with, with stickiness; the backend's name follows.
     cookie: Option<&'a str>,
+    /// Whether the cookie is for TLS alone: no listener leads here in the clear.
+    secure: bool,
     /// Times in milliseconds where they differ from the defaults.
     connect_ms: Option<u64>,
     server_ms: Option<u64>,
@@ -155,11 +158,12 @@ pub(super) struct BodyView<'a> {
 }
 
 /// Fields of [`BodyView`], for templates that must be told from those that look at names.
-pub(super) const BODY_FIELDS: [&str; 12] = [
+pub(super) const BODY_FIELDS: [&str; 13] = [
     "tcp",
     "balance",
     "hash",
     "cookie",
+    "secure",
     "connect_ms",
     "server_ms",
     "queue_ms",
@@ -199,13 +203,13 @@ struct RateView {
 struct BodyLimitView {
     bytes: u64,
     sample_bytes: u64,
-    header_bytes: u32,
     wait_ms: u64,
     status: u16,
 }
 
 impl<'a> BodyView<'a> {
-    pub(super) fn new(backend: &'a Backend) -> Self {
+    /// `over_tls`: no request comes here in the clear.
+    pub(super) fn new(backend: &'a Backend, over_tls: bool) -> Self {
         let (balance, hash) = balance(&backend.balance);
         let (times, usual) = (&backend.timeouts, Timeouts::default());
         let tcp = backend.protocol == Protocol::Tcp;
@@ -214,6 +218,7 @@ impl<'a> BodyView<'a> {
             balance,
             hash,
             cookie: backend.sticky.as_ref().map(|s| s.cookie.as_str()),
+            secure: over_tls && backend.sticky.is_some(),
             connect_ms: unusual(times.connect, usual.connect),
             server_ms: unusual(times.server, usual.server),
             queue_ms: unusual(backend.limits.queue, PortLimits::default().queue),
@@ -267,7 +272,6 @@ fn body_limit(bytes: u64, wait: Duration) -> BodyLimitView {
     BodyLimitView {
         bytes,
         sample_bytes,
-        header_bytes: STREAMED_HEADER_BYTES,
         wait_ms: millis(wait),
         status: if sample_bytes > bytes { 413 } else { 411 },
     }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use lb_core::balancer::{HEADER_BYTES, checked_header_bytes};
 use lb_core::{ConfigRenderer, Fragment, Listener, RenderedConfig, RoutingTable};
 use lb_haproxy::{HaproxyRenderer, layout, server_lines};
 use lb_test_support::live::{accepting, local};
@@ -57,7 +58,9 @@ pub fn write_all(directory: &Path, table: &RoutingTable, config: &RenderedConfig
     let socket = |name: &str| at(name).to_str().unwrap().to_owned();
     let mut text = "global\n    nbthread 1\n    maxconn 1000\n".to_owned();
     let rendered = text_of(table, config);
-    for line in layout::global_lines([rendered.as_str()]) {
+    let bound = checked_header_bytes(HEADER_BYTES).unwrap();
+    let lines = layout::global_lines([rendered.as_str()]).into_iter().map(str::to_owned);
+    for line in lines.chain(layout::header_lines(bound)) {
         writeln!(text, "    {line}").unwrap();
     }
     writeln!(text, "    stats socket {} mode 600 level admin", socket("admin.sock")).unwrap();

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::server::Lease;
 use super::upstream::{Outward, recycle};
@@ -26,10 +27,16 @@ pub(crate) enum Outgoing {
     Sent,
 }
 
-/// A request's body as the client sends it.
+/// How long the rest of a body nobody waits for is taken from a client, and its silence meanwhile: closed at once, its
+/// connection would take the answer with it.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
+
+/// A request's body as the client sends it. The rest of one that is dropped is taken and forgotten.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
-    inner: Incoming,
+    /// There until it is dropped.
+    inner: Option<Incoming>,
     left: u64,
     silence: Silence,
     watch: Arc<Watch>,
@@ -95,7 +102,8 @@ impl ClientBody {
             fault: AtomicU8::new(0),
         };
         let left = most.unwrap_or(u64::MAX);
-        Self { inner, left, silence: Silence::new(silence), watch: Arc::new(watch) }
+        let (inner, silence) = (Some(inner), Silence::new(silence));
+        Self { inner, left, silence, watch: Arc::new(watch) }
     }
 
     pub(crate) fn watch(&self) -> Arc<Watch> {
@@ -112,7 +120,8 @@ impl Body for ClientBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(inner).poll_frame(cx) else {
             this.watch.waiting.store(true, Relaxed);
             ready!(this.silence.poll(cx));
             return Poll::Ready(Some(Err(this.watch.fail(BodyFault::Silent))));
@@ -138,12 +147,31 @@ impl Body for ClientBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.inner.as_ref().is_none_or(Incoming::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        self.inner.as_ref().map(Incoming::size_hint).unwrap_or_default()
     }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        if let Some(rest) = self.inner.take() {
+            linger(rest);
+        }
+    }
+}
+
+/// Takes what a client still sends, so that it gets to read its answer (as NGINX's `lingering_close`).
+pub(crate) fn linger(mut rest: Incoming) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    if rest.is_end_stream() {
+        return;
+    }
+    runtime.spawn(timeout(LINGER, async move {
+        while let Ok(Some(Ok(_))) = timeout(LINGER_SILENCE, rest.frame()).await {}
+    }));
 }
 
 impl Body for Outgoing {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
-use lb_core::Sticky;
+use lb_core::balancer::is_claimed;
 
 /// Fields that belong to one connection.
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -28,13 +28,27 @@ pub(crate) struct Asker<'a> {
     pub(crate) prefix: &'a str,
 }
 
-/// The protocol a request asks to change to, where it may.
+/// How many bytes fields are, as HTTP/1.1 writes them.
+pub(crate) fn bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}
+
+/// The protocols a request asks to change to, where it may: not where one of them carries further requests, as
+/// HTTP/2 in the clear (gone from the standard, RFC 9113, 3.1) and TLS inside HTTP (RFC 2817) do. Those would pass by
+/// routes, limits and fields.
 pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let protocol = headers.get(header::UPGRADE)?;
     let asked = tokens(headers, &header::CONNECTION).any(|t| t.eq_ignore_ascii_case("upgrade"));
-    // HTTP/2 in the clear by upgrade is gone from the standard (RFC 9113, 3.1).
-    let other = !protocol.as_bytes().eq_ignore_ascii_case(b"h2c");
-    (asked && other).then(|| protocol.clone())
+    let protocols: Vec<&str> = tokens(headers, &header::UPGRADE).collect();
+    let may = asked && !protocols.is_empty() && !protocols.iter().any(|p| carries_requests(p));
+    may.then(|| HeaderValue::try_from(protocols.join(", ")).ok()).flatten()
+}
+
+/// Whether what follows a change to this protocol is requests again.
+pub(crate) fn carries_requests(protocol: &str) -> bool {
+    let begins = |begin: &str| {
+        protocol.get(..begin.len()).is_some_and(|start| start.eq_ignore_ascii_case(begin))
+    };
+    ["h2", "http", "tls"].into_iter().any(begins)
 }
 
 /// Makes a client's fields fit for a server. What a client says of itself there is not believed.
@@ -42,7 +56,7 @@ pub(crate) fn to_server(
     headers: &mut HeaderMap,
     asker: Asker<'_>,
     upgrade: Option<HeaderValue>,
-    sticky: Option<&Sticky>,
+    sticky: Option<&str>,
 ) {
     // Both at once is how requests are smuggled: the framing is ours to write.
     if headers.contains_key(header::TRANSFER_ENCODING) {
@@ -51,7 +65,6 @@ pub(crate) fn to_server(
     remove_hop_by_hop(headers);
     headers.remove(HTTP2_SETTINGS);
     headers.remove(header::EXPECT);
-    headers.remove(header::FORWARDED);
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);
@@ -80,33 +93,35 @@ pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn forwarded(headers: &mut HeaderMap, asker: Asker<'_>) {
-    let theirs: Vec<HeaderName> =
-        headers.keys().filter(|n| n.as_str().starts_with("x-forwarded-")).cloned().collect();
-    for name in theirs {
+    let claims: Vec<HeaderName> =
+        headers.keys().filter(|name| is_claimed(name.as_str())).cloned().collect();
+    for name in claims {
         headers.remove(name);
     }
-    let mut set = |name: &'static str, value: Option<HeaderValue>| match value {
-        Some(value) => drop(headers.insert(name, value)),
-        None => drop(headers.remove(name)),
+    let mut set = |name: &'static str, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
     };
-    set("x-forwarded-for", HeaderValue::from_str(&asker.client.to_string()).ok());
+    let client = HeaderValue::from_str(&asker.client.to_string()).ok();
+    set("x-forwarded-for", client.clone());
+    set("x-real-ip", client);
     set("x-forwarded-proto", Some(HeaderValue::from_static("http")));
     let prefix = Some(asker.prefix).filter(|p| !p.is_empty());
     set("x-forwarded-prefix", prefix.and_then(|p| HeaderValue::from_str(p).ok()));
 }
 
 /// One field, without the sticky cookie: HTTP/2 clients may send several.
-fn cookies(headers: &mut HeaderMap, sticky: Option<&Sticky>) {
+fn cookies(headers: &mut HeaderMap, sticky: Option<&str>) {
     let several = headers.get_all(header::COOKIE).iter().nth(1).is_some();
     if !headers.contains_key(header::COOKIE) || !(several || sticky.is_some()) {
         return;
     }
-    let ours = sticky.map(|s| s.cookie.as_str());
     let values = headers.get_all(header::COOKIE).into_iter().map(HeaderValue::as_bytes);
     let pairs = values.flat_map(|v| v.split(|b| *b == b';')).map(<[u8]>::trim_ascii);
     let theirs = |pair: &&[u8]| {
         let name = pair.split(|b| *b == b'=').next().unwrap_or_default();
-        !pair.is_empty() && ours.is_none_or(|ours| name != ours.as_bytes())
+        !pair.is_empty() && sticky.is_none_or(|ours| name != ours.as_bytes())
     };
     let joined = pairs.filter(theirs).collect::<Vec<_>>().join(&b"; "[..]);
     headers.remove(header::COOKIE);
@@ -143,8 +158,6 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-
-    use lb_core::CookieName;
 
     use super::*;
 
@@ -186,8 +199,7 @@ mod tests {
         let authority = HeaderValue::from_static("shop.test:8080");
         let client = Ipv4Addr::new(127, 0, 0, 9).into();
         let asker = Asker { client, authority: Some(&authority), prefix: "/cart" };
-        let sticky = Sticky { cookie: CookieName::new("lb").unwrap() };
-        to_server(&mut headers, asker, None, Some(&sticky));
+        to_server(&mut headers, asker, None, Some("lb"));
         let expected = map(&[
             ("accept", "*/*"),
             ("cookie", "a=1; b=2"),
@@ -195,6 +207,7 @@ mod tests {
             ("x-forwarded-for", "127.0.0.9"),
             ("x-forwarded-prefix", "/cart"),
             ("x-forwarded-proto", "http"),
+            ("x-real-ip", "127.0.0.9"),
         ]);
         assert_eq!(shown(&headers), shown(&expected));
     }
@@ -205,5 +218,7 @@ mod tests {
         assert!(asks(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]));
         assert!(!asks(&[("upgrade", "websocket")]));
         assert!(!asks(&[("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c")]));
+        assert!(!asks(&[("connection", "upgrade"), ("upgrade", "websocket, TLS/1.0")]));
+        assert!(!asks(&[("connection", "upgrade"), ("upgrade", " , ")]));
     }
 }

@@ -15,11 +15,11 @@ use hyper_util::rt::TokioIo;
 use lb_core::Balance;
 use tokio::time::Instant;
 
-use super::body::{BodyFault, ClientBody, Outgoing, Reply, ServerBody};
+use super::body::{BodyFault, ClientBody, Outgoing, Reply, ServerBody, linger};
 use super::headers::{self, Asker};
 use super::live::{BackendLive, Choice, ListenerLive};
 use super::refused::Refused;
-use super::route::{host_of, normalise};
+use super::route::{Router, host_of, normalise};
 use super::server::Lease;
 use super::shared::Shared;
 use super::tcp;
@@ -40,24 +40,54 @@ pub(crate) async fn serve(
 ) -> Result<Response<Reply>, Infallible> {
     let listener = shared.live().listeners.get(&port).cloned();
     let Some(ListenerLive::Http(router)) = listener.as_deref() else {
-        return Ok(Refused::Nobody.response());
+        return Ok(refuse(request, Refused::Nobody));
     };
-    let authority = authority(&request);
-    let host = authority.as_ref().and_then(|v| v.to_str().ok()).map(host_of).unwrap_or_default();
-    let Some(path) = normalise(request.uri().path()) else {
-        return Ok(Refused::Malformed.response());
+    if shared.too_long(request.headers()) {
+        return Ok(refuse(request, Refused::Headers));
+    }
+    let Led { backend, target, authority, prefix } = match led(router, &request) {
+        Ok(led) => led,
+        Err(refused) => return Ok(refuse(request, refused)),
     };
-    let Some(found) = router.find(&host, &path) else { return Ok(Refused::NoRoute.response()) };
-    let target = target(request.uri(), found.path);
-    let (backend, prefix) = (found.to, found.stripped.to_owned());
     backend.state.stats.request();
-    let Some(target) = target else { return Ok(Refused::Malformed.response()) };
     let exchange = Exchange { shared: &shared, backend, client, authority, prefix };
     let answer = exchange.answer(request, target).await.unwrap_or_else(Refused::response);
     if answer.status().is_server_error() {
         backend.state.stats.failure();
     }
     Ok(answer)
+}
+
+/// Where a request is led, and as what.
+struct Led<'r> {
+    backend: &'r BackendLive,
+    target: Uri,
+    authority: Option<HeaderValue>,
+    prefix: String,
+}
+
+fn led<'r>(
+    router: &'r Router<Arc<BackendLive>>,
+    request: &Request<Incoming>,
+) -> Result<Led<'r>, Refused> {
+    if request.method() == Method::CONNECT {
+        return Err(Refused::Method);
+    }
+    let authority = authority(request);
+    if !is_served(request.uri(), authority.as_ref()) {
+        return Err(Refused::Malformed);
+    }
+    let host = authority.as_ref().and_then(|v| v.to_str().ok()).map(host_of).unwrap_or_default();
+    let path = normalise(request.uri().path()).ok_or(Refused::Malformed)?;
+    let found = router.find(&host, &path).ok_or(Refused::NoRoute)?;
+    let target = target(request.uri(), found.path).ok_or(Refused::Malformed)?;
+    Ok(Led { backend: found.to, target, authority, prefix: found.stripped.to_owned() })
+}
+
+/// Answers instead of a server, and takes what the client still sends.
+fn refuse(request: Request<Incoming>, refused: Refused) -> Response<Reply> {
+    linger(request.into_body());
+    refused.response()
 }
 
 /// One request on its way.
@@ -83,7 +113,10 @@ impl Exchange<'_> {
         mut request: Request<Incoming>,
         target: Uri,
     ) -> Result<Response<Reply>, Refused> {
-        self.admit(&request)?;
+        if let Err(refused) = self.admit(&request) {
+            linger(request.into_body());
+            return Err(refused);
+        }
         let protocol = headers::upgrade(request.headers());
         let client_side = protocol.as_ref().map(|_| hyper::upgrade::on(&mut request));
         let choice = self.choice(&request);
@@ -91,6 +124,9 @@ impl Exchange<'_> {
         let begun = Instant::now();
         let answer = self.attempts(&mut outbound, choice).await?;
         self.backend.state.stats.answered(begun.elapsed());
+        if self.shared.too_long(answer.response.headers()) {
+            return Err(Refused::BadAnswer);
+        }
         match answer.response.status() {
             StatusCode::SWITCHING_PROTOCOLS => self.switched(answer, protocol.zip(client_side)),
             _ => Ok(self.reply(answer)),
@@ -102,9 +138,6 @@ impl Exchange<'_> {
         let admits = |rate| self.backend.state.rates.admits(self.client.ip(), rate, Instant::now());
         if !limits.rate.as_ref().is_none_or(admits) {
             return Err(Refused::TooMany);
-        }
-        if request.method() == Method::CONNECT {
-            return Err(Refused::Method);
         }
         let declared = request.body().size_hint().lower();
         match limits.body.is_some_and(|most| declared > most.get()) {
@@ -124,7 +157,8 @@ impl Exchange<'_> {
             Balance::RoundRobin | Balance::LeastConnections | Balance::RandomTwo => None,
         };
         let sticky = spec.sticky.as_ref();
-        let cookie = sticky.and_then(|s| headers::cookie(request.headers(), s.cookie.as_str()));
+        let name = sticky.map(|s| s.cookie_of(&self.backend.name));
+        let cookie = name.and_then(|name| headers::cookie(request.headers(), &name));
         Choice { key, cookie, tried: Vec::new() }
     }
 
@@ -143,7 +177,8 @@ impl Exchange<'_> {
         };
         let authority = self.authority.as_ref();
         let asker = Asker { client: self.client.ip(), authority, prefix: &self.prefix };
-        headers::to_server(&mut head.headers, asker, upgrade, self.backend.spec.sticky.as_ref());
+        let sticky = self.backend.spec.sticky.as_ref().map(|s| s.cookie_of(&self.backend.name));
+        headers::to_server(&mut head.headers, asker, upgrade, sticky.as_deref());
         head.uri = target;
         head.version = Version::HTTP_11;
         head.extensions.clear();
@@ -215,7 +250,8 @@ impl Exchange<'_> {
         headers::to_client(&mut head.headers, None);
         head.version = Version::HTTP_11;
         if let (Some(sticky), Some(value)) = (&self.backend.spec.sticky, cookie) {
-            let text = format!("{}={value}; Path=/; HttpOnly", sticky.cookie);
+            let name = sticky.cookie_of(&self.backend.name);
+            let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax");
             if let Ok(value) = HeaderValue::try_from(text) {
                 head.headers.append(header::SET_COOKIE, value);
             }
@@ -232,7 +268,11 @@ impl Exchange<'_> {
         asked: Option<(HeaderValue, OnUpgrade)>,
     ) -> Result<Response<Reply>, Refused> {
         let Answer { mut response, lease, .. } = answer;
-        let (protocol, client_side) = asked.ok_or(Refused::BadAnswer)?;
+        let (asked, client_side) = asked.ok_or(Refused::BadAnswer)?;
+        let protocol = response.headers().get(header::UPGRADE).cloned().unwrap_or(asked);
+        if protocol.to_str().is_ok_and(headers::carries_requests) {
+            return Err(Refused::BadAnswer);
+        }
         let server_side = hyper::upgrade::on(&mut response);
         let silence = self.backend.spec.timeouts.tunnel;
         let hard = self.shared.hard();
@@ -243,10 +283,17 @@ impl Exchange<'_> {
             tcp::tunnel(TokioIo::new(client), TokioIo::new(server), silence, lease, hard).await;
         });
         let (mut head, _) = response.into_parts();
-        let protocol = head.headers.get(header::UPGRADE).cloned().unwrap_or(protocol);
         headers::to_client(&mut head.headers, Some(protocol));
         Ok(Response::from_parts(head, Reply::Own(Bytes::new())))
     }
+}
+
+/// Whether a target is a path, alone or behind a host, and the host one that nothing stands beside (RFC 9112, 3.2).
+fn is_served(target: &Uri, authority: Option<&HeaderValue>) -> bool {
+    let scheme = target.scheme_str().unwrap_or("http");
+    let beside = |value: &HeaderValue| value.as_bytes().iter().any(|b| b"/@".contains(b));
+    let alone = !authority.is_some_and(beside);
+    target.path().starts_with('/') && alone && ["http", "https"].contains(&scheme)
 }
 
 /// The host a request is for: of its target, else of its `Host` field (RFC 9112, 3.2.2).

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use lb_core::balancer::HEADER_FIELDS;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,8 @@ use super::{http, tcp};
 
 /// Pause after the system refused a connection, for want of file descriptors mostly.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Header fields of a request; more get 431.
+const FIELDS: usize = HEADER_FIELDS as usize;
 /// How long a client's connection may take to finish when its listener closes.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -99,8 +102,13 @@ async fn requests(
     closed: CancellationToken,
 ) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(shared.idle_timeout(port));
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(shared.idle_timeout(port));
+    let idle = shared.idle_timeout(port);
+    let mut http1 = builder.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(idle).max_headers(FIELDS);
+    // HTTP/2 counts 32 bytes more for each field; what is too long by our count is refused by us.
+    let most = shared.header_bytes + 32 * HEADER_FIELDS;
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).keep_alive_interval(idle).max_header_list_size(most);
     let service = service_fn(move |request| http::serve(shared.clone(), client, port, request));
     let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(served);

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use hyper::HeaderMap;
 use lb_core::{BackendName, BackendTraffic, Listener, Traffic};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::headers;
 use super::live::{Choice, Live, Picked};
 use super::refused::Refused;
 use super::server::{Lease, ServerState};
@@ -32,16 +34,19 @@ pub(crate) struct Shared {
     pub(crate) clients: Arc<Semaphore>,
     pub(crate) tasks: TaskTracker,
     pub(crate) hard: Mutex<CancellationToken>,
+    /// Most bytes of a message's header fields.
+    pub(crate) header_bytes: u32,
 }
 
 impl Shared {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(header_bytes: u32) -> Self {
         Self {
             live: RwLock::default(),
             retired: Mutex::default(),
             clients: Arc::new(Semaphore::new(CLIENTS)),
             tasks: TaskTracker::new(),
             hard: Mutex::default(),
+            header_bytes,
         }
     }
 
@@ -51,6 +56,11 @@ impl Shared {
 
     pub(crate) fn hard(&self) -> CancellationToken {
         self.hard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a message's header fields are too long.
+    pub(crate) fn too_long(&self, headers: &HeaderMap) -> bool {
+        headers::bytes(headers) > self.header_bytes as usize
     }
 
     /// Shuts every client's connection.

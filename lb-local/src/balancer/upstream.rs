@@ -11,10 +11,12 @@ use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use lb_core::Timeouts;
+use lb_core::balancer::HEADER_FIELDS;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::body::{BodyFault, Outgoing, Watch};
+use super::patient::Patient;
 use super::server::ServerState;
 
 /// Idle connections kept for each server.
@@ -162,7 +164,8 @@ async fn connect(server: &Arc<ServerState>, most: Duration) -> Result<Outward, F
     let opened = async {
         let stream = TcpStream::connect(server.address).await.ok()?;
         stream.set_nodelay(true).ok()?;
-        http1::handshake(TokioIo::new(stream)).await.ok()
+        let builder = http1::Builder::new().max_headers(HEADER_FIELDS as usize).clone();
+        builder.handshake(TokioIo::new(Patient::new(stream))).await.ok()
     };
     let Ok(Some((sender, connection))) = timeout(most, opened).await else {
         return Err(Fault::Unreachable);

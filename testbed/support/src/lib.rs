@@ -5,8 +5,8 @@
 //! and container engines.
 //!
 //! [`Instance`] and [`client`] carry load; [`live`] sees every byte of single requests. [`Apps`] writes tables of
-//! apps by port, [`Routes`] tables with host names and paths. [`routing`], [`spreading`], [`limits`] and
-//! [`failing`] hold cases for every balancer, [`golden`] tables whose configurations are kept.
+//! apps by port, [`Routes`] tables with host names and paths. [`routing`], [`forwarding`], [`tunnels`], [`spreading`],
+//! [`limits`] and [`failing`] hold cases for every balancer, [`golden`] tables whose configurations are kept.
 //! [`engine`] runs tests on a real container engine, [`images`] holds cases for its images, [`fake_engine`] is one that
 //! fails as asked.
 //! [`processes`] finds and ends what runs. [`Loopback`] brings a balancer to the suite of its contract.
@@ -17,6 +17,7 @@ pub mod client;
 pub mod engine;
 pub mod failing;
 pub mod fake_engine;
+pub mod forwarding;
 mod gate;
 pub mod golden;
 pub mod images;
@@ -28,6 +29,7 @@ mod routes;
 pub mod routing;
 pub mod spreading;
 pub mod tls;
+pub mod tunnels;
 
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -1,7 +1,7 @@
 //! What a balancer does with the bounds of a backend: body size, rate, retries, stickiness, streams. The same for
 //! every balancer; each case is given a way to have one that serves a table.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU32;
@@ -193,6 +193,58 @@ pub async fn a_cookie_keeps_a_client_on_its_server_and_off_the_app<P>(
     assert_eq!(others.len(), 2, "clients without a cookie are spread");
 }
 
+/// Apps at `/a` and `/b` of one host and one at another of its ports, whose cookies begin alike: a client with a cookie
+/// jar asks them by turns.
+pub async fn apps_of_one_site_keep_their_own_cookies<P>(start: impl AsyncFn(&RoutingTable) -> P) {
+    let [port, beside] = free_ports();
+    let sticky = |b: &mut Backend| {
+        b.balance = Balance::RoundRobin;
+        b.sticky = Some(Sticky { cookie: CookieName::new("SRV").unwrap() });
+    };
+    let (mut table, mut running) = (Routes::new(), Vec::new());
+    for backend in ["a.web", "b.web", "c.web"] {
+        let mut servers = Vec::new();
+        for name in ["one", "two", "three"] {
+            let app = App::start(name, Echo).await;
+            servers.push(app.address);
+            running.push(app);
+        }
+        table = table.backend_with(backend, Http, &servers, sticky);
+    }
+    let table = table.route(port, "/a", "a.web").route(port, "/b", "b.web");
+    let _balancer = start(&table.route(beside, "/", "c.web").0).await;
+    let mut jar = BTreeMap::<String, String>::new();
+    let mut kept = BTreeMap::new();
+    for turn in 0..8 {
+        for (port, path) in [(port, "/a"), (port, "/b"), (beside, "/")] {
+            let cookies: Vec<_> =
+                jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let request =
+                format!("GET {path} HTTP/1.1\r\nHost: h\r\nCookie: {}\r\n\r\n", cookies.join("; "));
+            let answer = ask(port, request).await;
+            assert_eq!(answer.status(), 200);
+            if let Some(set) = answer.header("set-cookie") {
+                assert_eq!(turn, 0, "{path}: set again: {set}");
+                let (name, rest) = set.split_once('=').unwrap();
+                let (value, attributes) = rest.split_once(';').unwrap();
+                jar.insert(name.to_owned(), value.to_owned());
+                let attributes = attributes.to_ascii_lowercase();
+                assert!(
+                    attributes.contains("httponly") && attributes.contains("samesite=lax"),
+                    "{set}"
+                );
+                assert!(!attributes.contains("secure"), "{set}: over a listener in the clear");
+            }
+            let instance = answer.app().unwrap().to_owned();
+            assert_eq!(
+                kept.entry(path).or_insert(instance.clone()),
+                &instance,
+                "{path}: turn {turn}"
+            );
+        }
+    }
+}
+
 pub async fn equal_paths_go_to_one_server_where_the_uri_is_hashed<P>(
     start: impl AsyncFn(&RoutingTable) -> P,
 ) {
@@ -244,7 +296,7 @@ pub async fn a_tcp_listener_carries_bytes_as_they_are<P>(start: impl AsyncFn(&Ro
 }
 
 /// Sends bytes of every value and reads the same back.
-async fn echoes(stream: &mut TcpStream, length: usize) {
+pub async fn echoes(stream: &mut TcpStream, length: usize) {
     let sent: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
     let mut got = vec![0; length];
     let (mut from, mut to) = stream.split();
@@ -255,7 +307,8 @@ async fn echoes(stream: &mut TcpStream, length: usize) {
     assert!(sent == got);
 }
 
-/// Gives the cases that hold for every balancer to a macro that makes a test of each.
+/// Gives the cases that hold for every balancer to a macro that makes a test of each. Beside them, where a balancer's
+/// cookie names the server: `cases! { limits: apps_of_one_site_keep_their_own_cookies }`.
 #[macro_export]
 macro_rules! limits_cases {
     ($make:ident) => {

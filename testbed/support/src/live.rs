@@ -40,6 +40,17 @@ pub enum Manner {
     Die,
     /// Answers 101 and sends back whatever comes.
     Upgrade,
+    /// The same where it is asked to: 101 to an `Upgrade`, of the first protocol named, and 200 to a `CONNECT`.
+    /// Else as `Echo`.
+    TakeUp,
+    /// Answers 101 with HTTP/2 in the clear, whatever was asked for, and sends back what comes.
+    Usurp,
+    /// As `Echo`, with fields that are between it and who is connected to it.
+    Hops,
+    /// As `Echo`, after a 103.
+    Hint,
+    /// As `Echo`, with so many cookies of 1,000 bytes as the path says.
+    Bake,
 }
 
 /// A small HTTP/1.1 app.
@@ -76,27 +87,64 @@ async fn serve(stream: TcpStream, name: &str, manner: Manner, seen: Arc<Mutex<Ve
         if manner == Manner::Die {
             return;
         }
-        if manner == Manner::Upgrade {
-            // The answer to the key of RFC 6455, 1.3; HAProxy checks it.
-            let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                Sec-WebSocket-Accept: s3pPLBMiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        if let Some(head) = switch(manner, &request) {
             stream.write_all(head.as_bytes()).await.unwrap();
-            let (mut from, mut to) = stream.into_inner().into_split();
+            let (mut from, mut to) = tokio::io::split(stream);
             let _ = tokio::io::copy(&mut from, &mut to).await;
             return;
         }
         let length = request.body.len();
-        let asks = match manner {
-            Manner::Direct => "X-Accel-Redirect: /elsewhere\r\nX-Accel-Limit-Rate: 1\r\n",
+        let before = match manner {
+            Manner::Hint => "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n",
             _ => "",
         };
-        let head =
-            format!("HTTP/1.1 200 OK\r\nX-App: {name}\r\n{asks}Content-Length: {length}\r\n\r\n");
+        let more = match manner {
+            Manner::Direct => "X-Accel-Redirect: /elsewhere\r\nX-Accel-Limit-Rate: 1\r\n",
+            Manner::Hops => {
+                "Connection: Upgrade, X-Own\r\nUpgrade: h2,h2c\r\nKeep-Alive: timeout=5\r\n\
+                 Proxy-Connection: keep-alive\r\nX-Own: 1\r\n"
+            }
+            _ => "",
+        };
+        let cookies = match manner {
+            Manner::Bake => cookies(&request),
+            _ => String::new(),
+        };
+        let head = format!(
+            "{before}HTTP/1.1 200 OK\r\nX-App: {name}\r\n{more}{cookies}Content-Length: {length}\r\n\r\n"
+        );
         let answer = [head.as_bytes(), &request.body].concat();
         if stream.write_all(&answer).await.is_err() {
             return;
         }
     }
+}
+
+/// As many as the last segment of the path says.
+fn cookies(request: &Message) -> String {
+    let path = request.start.split(' ').nth(1).unwrap_or_default();
+    let count = path.rsplit('/').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let cookie = |n: usize| format!("Set-Cookie: c{n:02}={}\r\n", "v".repeat(982));
+    (0..count).map(cookie).collect::<Vec<_>>().concat()
+}
+
+/// The head of an answer after which the connection is a stream; `None`: this one has another.
+fn switch(manner: Manner, request: &Message) -> Option<String> {
+    let asked = || request.header("upgrade")?.split(',').next();
+    let protocol = match manner {
+        Manner::Upgrade => "websocket",
+        Manner::Usurp => "h2c",
+        Manner::TakeUp if request.start.starts_with("CONNECT") => {
+            return Some("HTTP/1.1 200 OK\r\n\r\n".to_owned());
+        }
+        Manner::TakeUp => asked()?.trim(),
+        _ => return None,
+    };
+    // The answer to the key of RFC 6455, 1.3; HAProxy checks it.
+    Some(format!(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\
+         Sec-WebSocket-Accept: s3pPLBMiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+    ))
 }
 
 /// A request or an answer.

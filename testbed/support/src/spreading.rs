@@ -90,8 +90,7 @@ pub async fn a_busy_server_gets_less<P>(start: impl AsyncFn(&RoutingTable) -> P)
     }
 }
 
-/// A canary's fifth of the requests of one client after another: nobody is ever busy. Balancers of several workers
-/// count turns in each.
+/// A canary's fifth of the requests of one client after another: nobody is ever busy.
 pub async fn a_share_holds_while_nobody_is_busy<P>(start: impl AsyncFn(&RoutingTable) -> P) {
     const ASKED: u32 = 200;
     let [port] = free_ports();
@@ -112,14 +111,14 @@ pub async fn a_share_holds_while_nobody_is_busy<P>(start: impl AsyncFn(&RoutingT
     assert!((ASKED / 5 - 4..=ASKED / 5 + 4).contains(&got), "{got} of {ASKED}");
 }
 
-/// Gives the cases that hold for every balancer to a macro that makes a test of each.
+/// Gives the cases that hold for every balancer to a macro that makes a test of each. Beside them, where all workers count
+/// together: `cases! { spreading: a_busy_server_gets_less a_share_holds_while_nobody_is_busy }`.
 #[macro_export]
 macro_rules! spreading_cases {
     ($make:ident) => {
         $make! { spreading:
             a_hash_keeps_its_keys_together_and_uses_all_servers
             without_the_header_each_has_its_turn
-            a_share_holds_while_nobody_is_busy
         }
     };
 }
