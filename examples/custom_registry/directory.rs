@@ -83,6 +83,7 @@ impl HostRegistry for Directory {
             let subject = format!("host \"{}\"", host.id);
             return Err(Error::invalid(subject, "ttl must not be 0").during("announce"));
         }
+        host.check().map_err(|e| e.during("announce"))?;
         let (directory, id, held) =
             (self.path.clone(), host.id.clone(), (host.clone(), now() + ttl));
         let write = move || {

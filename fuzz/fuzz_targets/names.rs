@@ -55,13 +55,21 @@ fn others(text: &str) {
     }
     name::<HealthPath>(text, 1..=255, &[LOWER, UPPER, "/._~-=&?"]);
     name::<AbsolutePath>(text, 1..=255, &[LOWER, UPPER, "/._~-+=@^[]"]);
-    name::<EnvName>(text, 1..=128, &[LOWER, UPPER, "_"]);
+    match EnvName::new(text) {
+        Ok(name) => assert!(name.as_str() == text && text.len() <= 255 && !text.contains(['=', '\0'])),
+        Err(error) => check_message(&error),
+    }
     name::<LabelKey>(text, 1..=63, &[LOWER, UPPER, "._/-"]);
     name::<LabelValue>(text, 0..=63, &[LOWER, UPPER, "._/:-"]);
     name::<HeaderName>(text, 1..=64, &[LOWER, "-_."]);
     name::<CookieName>(text, 1..=64, &[LOWER, UPPER, "_-"]);
     name::<UserName>(text, 1..=64, &[LOWER, UPPER, "_.-:"]);
-    name::<Signal>(text, 5..=15, &[UPPER, "0123456789"]);
+    if let Some(signal) = name::<Signal>(text, 5..=12, &[UPPER, "0123456789+-"]) {
+        assert!((1..=64).contains(&signal.number()));
+    }
+    if let Ok(id) = text.parse::<InstanceId>() {
+        assert_eq!(id.to_string(), text);
+    }
     name::<VolumeName>(text, 1..=64, &[LOWER, UPPER, "._-"]);
     name::<FileName>(text, 1..=64, &[LOWER, "._-"]);
 }
@@ -78,7 +86,10 @@ fn values(text: &str) {
         assert_eq!(size.to_string().parse::<ByteSize>().ok(), Some(size));
     }
     match CertificatePem::new(text) {
-        Ok(pem) => assert!(pem.expose() == text && text.is_ascii()),
+        Ok(pem) => {
+            assert!(pem.expose().is_ascii());
+            assert_eq!(CertificatePem::new(pem.expose()), Ok(pem));
+        }
         Err(error) => check_message(&error),
     }
 }

@@ -197,7 +197,8 @@ impl Orchestrator {
     /// orchestrator at the same moment is not overwritten, nobody promises.
     ///
     /// # Errors
-    /// `NotFound` for an unknown app; as [`deploy`](Self::deploy).
+    /// `NotFound` for an unknown app; `Invalid` for more than [`MAX_INSTANCES`](crate::MAX_INSTANCES); as
+    /// [`deploy`](Self::deploy).
     pub async fn scale(&self, name: &AppName, count: u32) -> Result<Deployment> {
         let store = &self.shared().parts.apps;
         let scale = async {
@@ -210,7 +211,8 @@ impl Orchestrator {
             let app = apps.get(name).ok_or_else(absent)?;
             let replicas = Replicas::fixed(count);
             let spec = AppSpec { replicas, ..AppSpec::from(App::clone(&app.app)) };
-            store.put(&App::new(spec)?, AppChange::Adjust).await
+            let app = App::new(spec).map_err(|e| e.during("scale"))?;
+            store.put(&app, AppChange::Adjust).await
         };
         let generation = self.change("scale", name, scale).await?;
         Ok(Deployment::new(self.clone(), name.clone(), generation))

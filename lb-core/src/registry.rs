@@ -22,7 +22,7 @@ pub trait HostRegistry: Debug + Send + Sync + 'static {
     /// Registers or renews: what a host says of itself, valid for `ttl`.
     ///
     /// # Errors
-    /// `Invalid` for a `ttl` of zero; `Unavailable` or `Timeout` if the registry cannot be reached.
+    /// `Invalid` for a `ttl` of zero and for facts that [`HostFacts::check`] refuses; `Unavailable` or `Timeout` if the registry cannot be reached.
     async fn announce(&self, host: &HostFacts, ttl: Duration) -> Result<()>;
 
     /// Ends the lease at once. An absent host is success.

@@ -88,7 +88,8 @@ const fn is_sane(figure: f64) -> bool {
     figure.is_finite() && figure >= 0.0
 }
 
-/// One measurement of one app, summed over its instances and balancers. `None`: not measured.
+/// One measurement of one app, summed over its instances and balancers. `None`: not measured; a number that is
+/// not finite counts, and comes back, as that.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoadSample {
     /// When.
@@ -126,11 +127,31 @@ impl LoadSample {
     }
 }
 
-/// What a policy remembers between decisions: any JSON it likes, at most 64 KiB. `Null` at first, and
-/// after a loss: a policy must accept that at any time.
+/// What a policy remembers between decisions: any JSON it likes, at most 64 KiB and nested at most 32 deep;
+/// more is forgotten. `Null` at first, and after a loss: a policy must accept that at any time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PolicyMemory(pub serde_json::Value);
+
+/// Most bytes of a policy's memory as JSON, and how deep it may be nested: the ledger must come back.
+const MOST_MEMORY: usize = 64 * 1024;
+const MOST_DEPTH: usize = 32;
+
+impl PolicyMemory {
+    /// Whether it may be kept.
+    pub(crate) fn fits(&self) -> bool {
+        is_flat(&self.0, MOST_DEPTH) && self.0.to_string().len() <= MOST_MEMORY
+    }
+}
+
+fn is_flat(value: &serde_json::Value, depth: usize) -> bool {
+    let Some(below) = depth.checked_sub(1) else { return false };
+    match value {
+        serde_json::Value::Array(items) => items.iter().all(|item| is_flat(item, below)),
+        serde_json::Value::Object(map) => map.values().all(|item| is_flat(item, below)),
+        _ => true,
+    }
+}
 
 /// What a policy decides.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -41,8 +41,8 @@ impl Staged {
         spec.ports = [(web_port(), web), (valid(PortName::new("raw")), raw)].into();
         spec.replicas = Replicas::fixed(self.count);
         spec.stop.drain = self.drain;
-        spec.rollout.max_surge = Count::Exactly(surge(self.surge, self.unavailable));
-        spec.rollout.max_unavailable = Count::Exactly(self.unavailable);
+        spec.rollout.max_surge = Some(Count::Exactly(surge(self.surge, self.unavailable)));
+        spec.rollout.max_unavailable = Some(Count::Exactly(self.unavailable));
         spec.rollout.ready_within = READY_WITHIN;
         if self.everywhere {
             spec.placement.exposure = Exposure::EveryHost;

@@ -16,7 +16,7 @@ pub use self::file::{FileAppStore, FileLeadership, FileLedgerStore};
 pub(crate) use self::latest::Latest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::Ledger;
-use crate::model::{App, AppName, Claim};
+use crate::model::{App, AppName, Claim, shown};
 use crate::scale::LoadSample;
 
 /// The apps wanted, by name.
@@ -46,6 +46,14 @@ impl Generation {
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
+    }
+}
+
+impl std::str::FromStr for Generation {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let number = crate::model::whole(text).map(Self);
+        number.ok_or_else(|| Error::invalid(shown("generation", text), "must be a whole number"))
     }
 }
 

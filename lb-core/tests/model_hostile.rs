@@ -185,8 +185,6 @@ fn every_field_refuses_hostile_values_and_says_which_it_is() {
 #[test]
 fn every_name_refuses_hostile_values_and_says_which_it_is() {
     let maps = [
-        ("/env", "MODE", "variable"),
-        ("/secrets", "TOKEN", "variable"),
         ("/ports", "web", "port"),
         ("/placement/labels", "disk", "label"),
         ("/placement/exposure/labelled", "edge", "label"),
@@ -200,6 +198,32 @@ fn every_name_refuses_hostile_values_and_says_which_it_is() {
             let refused = refusal(&app)
                 .unwrap_or_else(|| panic!("a name in {pointer} must not be {hostile:?}"));
             assert!(refused.contains(what), "{pointer}: {refused}");
+        }
+    }
+}
+
+/// Engines and the kernel take any name (`discovery.type`), and no balancer sees one.
+#[test]
+fn a_variables_name_is_anything_a_process_can_be_given() {
+    let names =
+        ["discovery.type", "xpack.security.enabled", "my-var", "1st", "a b", "gr\u{fc}n", "a\nb"];
+    for (pointer, key) in [("/env", "MODE"), ("/secrets", "TOKEN")] {
+        let named = |name: &str, value: Value| {
+            let mut app = everything();
+            let map = app.pointer_mut(pointer).unwrap().as_object_mut().unwrap();
+            map.remove(key);
+            map.insert(name.to_owned(), value);
+            app
+        };
+        let long = "x".repeat(255);
+        for name in names.into_iter().chain([long.as_str()]) {
+            assert_eq!(refusal(&named(name, json!("v"))), None, "{name:?}");
+            let refused = refusal(&named(name, json!("a\0b"))).unwrap();
+            assert!(refused.contains("must be at most 32768 bytes without NUL"), "{refused}");
+        }
+        for name in ["", "a=b", "=", "a\0b", &"x".repeat(256)] {
+            let refused = refusal(&named(name, json!("v"))).unwrap();
+            assert!(refused.contains("must be 1 to 255 bytes without '=' and NUL"), "{refused}");
         }
     }
 }
@@ -313,12 +337,29 @@ fn fields_are_checked_against_each_other() {
         ("/rollout/canary/weight", json!(0), "rollout.canary.weight: must be 1 to 99"),
         ("/rollout/ready_within", json!("18446744073709551615s"), "must be at most 24h"),
         ("/scaling/scale_in_after", json!("25h"), "scaling.scale_in_after: must be at most 24h"),
-        ("/rollout", json!({"max_surge": 0}), "must not both be 0"),
-        ("/resources/memory", json!("1MiB"), "resources.memory: must be at least 6MiB"),
+        ("/rollout", json!({"max_surge": 0, "max_unavailable": 0}), "must not both be 0"),
+        ("/rollout", json!({"max_surge": "0%", "max_unavailable": 0}), "must not both be 0"),
+        ("/resources/memory", json!("1MiB"), "resources.memory: must be 6MiB to 1048576GiB"),
+        ("/resources/memory", json!("2000000GiB"), "resources.memory: must be 6MiB to 1048576GiB"),
+        ("/resources/cpu", json!(0), "resources.cpu: must be 0.01 to 1024 CPUs"),
+        ("/resources/cpu", json!(1025), "resources.cpu: must be 0.01 to 1024 CPUs"),
+        ("/ports/web/limits/body", json!("2000000GiB"), "limits.body: must be at most 1048576GiB"),
+        ("/replicas", json!(10_001), "replicas 10001: must be at most 10000"),
+        ("/scaling/schedule/0/min", json!(50), "scaling.schedule.min 50: must not exceed 3"),
+        (
+            "/rollout/canary/instances",
+            json!(10_001),
+            "rollout.canary.instances: must be at most 10000",
+        ),
         ("/resources", json!({}), "scaling.memory: needs resources.memory"),
         ("/volumes/1/target", json!("/data"), "volume \"/data\": must be mounted once"),
+        ("/volumes/1/target", json!("/data/"), "volume \"/data/\": must be mounted once"),
+        ("/volumes/1/target", json!("//data"), "volume \"//data\": must be mounted once"),
+        ("/volumes/1/target", json!("/data/."), "volume \"/data/.\": must be mounted once"),
+        ("/volumes/1/target", json!("/./data"), "volume \"/./data\": must be mounted once"),
         ("/volumes/1/target", json!("/"), "must be mounted below"),
-        ("/secrets", json!({"MODE": "x"}), "secrets MODE: must not be in env as well"),
+        ("/volumes/1/target", json!("/./"), "must be mounted below"),
+        ("/secrets", json!({"MODE": "x"}), "secrets \"MODE\": must not be in env as well"),
         ("/command", json!([]), "command: must name a program"),
         ("/stop/drain", json!("25h"), "stop: grace must be at most 1h and drain at most 24h"),
         ("/ports/web/timeouts/connect", json!("1ms"), "timeouts.connect: must be 10ms to 24h"),

@@ -1,7 +1,10 @@
 //! The vocabulary's grammar and its serde, by property.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
-use lb_core::conformance::strategies::{app, cluster_id, instance_id, path_prefix};
+use lb_core::conformance::strategies::{
+    app, app_name, cluster_id, env_name, image_digest, image_ref, instance_id, path_prefix,
+    revision, signal,
+};
 use lb_core::*;
 use proptest::prelude::*;
 
@@ -46,7 +49,7 @@ proptest! {
             )*};
         }
         plain!(ClusterId HostId AppName PortName PolicyName ContainerName NetworkName BackendName
-            ServerName DomainName PathPrefix HealthPath EnvName LabelKey LabelValue HeaderName
+            ServerName DomainName PathPrefix HealthPath LabelKey LabelValue HeaderName
             CookieName UserName Signal AbsolutePath VolumeName FileName);
         if let Ok(image) = ImageRef::new(&text) {
             prop_assert!(is_plain(&image.to_string()));
@@ -129,47 +132,36 @@ fn paths_and_host_names_have_a_grammar() {
 }
 
 #[test]
-fn a_certificate_is_checked_in_form() {
-    const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\nBB==\n-----END CERTIFICATE-----\n";
-    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-    let good = [
-        format!("{CERT}{KEY}"),
-        format!("{KEY}\n{CERT}{CERT}"),
-        format!("{CERT}{KEY}").replace('\n', "\r\n"),
-    ];
-    for pem in good {
-        assert_eq!(CertificatePem::new(&pem).unwrap().expose(), pem);
+fn whatever_prints_its_name_is_read_from_it() {
+    fn back<T: std::str::FromStr + std::fmt::Display + PartialEq + std::fmt::Debug>(
+        values: impl Strategy<Value = T>,
+    ) where
+        T::Err: std::fmt::Debug,
+    {
+        proptest!(|(value in values)| {
+            prop_assert_eq!(value.to_string().parse::<T>().unwrap(), value);
+        });
     }
-    let bad = [
-        (String::new(), "certificate: must hold at least one CERTIFICATE"),
-        (KEY.to_owned(), "certificate: must hold at least one CERTIFICATE"),
-        (CERT.to_owned(), "certificate: must hold exactly one PRIVATE KEY, not 0"),
-        (format!("{CERT}{KEY}{KEY}"), "certificate: must hold exactly one PRIVATE KEY, not 2"),
-        (format!("{CERT}{KEY}x"), "certificate: line 8: must be a -----BEGIN line"),
-        (
-            format!("{CERT}{KEY}").replace("BB==", "B B"),
-            "certificate: line 3: must be base64 of at most 128 characters",
-        ),
-        (
-            format!("{CERT}{KEY}").replace("BB==", ""),
-            "certificate: line 3: must be base64 of at most 128 characters",
-        ),
-        (
-            format!("{CERT}{}", KEY.replace("AAAA\n", "")),
-            "certificate: line 6: must hold base64 before it ends",
-        ),
-        (
-            CERT.replace("END CERTIFICATE", "END PRIVATE KEY"),
-            "certificate: line 4: must end what was begun",
-        ),
-        (CERT.replace("-----END CERTIFICATE-----\n", ""), "certificate: CERTIFICATE must be ended"),
-        (
-            format!("{CERT}{}", KEY.replace("PRIVATE", "ENCRYPTED PRIVATE")),
-            "certificate: line 5: must begin a CERTIFICATE or an unencrypted PRIVATE KEY",
-        ),
-        ("A".repeat(70_000), "certificate: must be at most 65536 bytes"),
-    ];
-    for (pem, rule) in bad {
-        assert_eq!(CertificatePem::new(pem).unwrap_err().to_string(), rule);
+    back(instance_id());
+    back(revision());
+    back(app_name());
+    back(env_name());
+    back(signal());
+    back(image_ref());
+    back(image_digest());
+    back(any::<u64>().prop_map(Generation));
+    back(any::<u64>().prop_map(ByteSize::new));
+    back(any::<u32>().prop_map(Cpu::from_millis));
+    back("[a-z0-9]{0,32}".prop_map(SpecHash::from_label));
+    for wrong in [
+        "",
+        "shop",
+        "shop.a4845e49c0.s0",
+        "shop.a4845e49c0.s0.i1.x",
+        "shop.a4845e49c0.s00.i1",
+        "shop.a4845e49c0.s+1.i1",
+    ] {
+        let error = wrong.parse::<InstanceId>().unwrap_err().to_string();
+        assert!(error.contains("must be APP.REVISION.sSLOT.iINCARNATION"), "{error}");
     }
 }

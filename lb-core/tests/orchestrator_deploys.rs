@@ -3,8 +3,12 @@
 
 mod orchestrator_support;
 
-use lb_core::{ImageDigest, MemoryLedgerStore, Orchestrator, Revision, Status};
-use orchestrator_support::{PATIENCE, Rig, app, name, settled};
+use std::num::NonZeroU32;
+
+use lb_core::{
+    ErrorKind, ImageDigest, MemoryLedgerStore, Orchestrator, Replicas, Revision, Scaling, Status,
+};
+use orchestrator_support::{PATIENCE, Rig, app, app_with, name, settled};
 
 /// What `shop:latest` means from now on.
 fn push(rig: &Rig, version: u8) {
@@ -78,4 +82,34 @@ async fn a_platform_that_keeps_nothing_looks_tags_up_at_each_start() {
     let platform = forgetful().await;
     deploy(&platform).await;
     another(&platform, 2, Some(first)).await;
+}
+
+/// It was stored, and at the next start the file was taken for damaged: this change and its neighbour were lost.
+#[tokio::test(start_paused = true)]
+async fn a_count_beyond_all_bounds_is_refused() {
+    let rig = Rig::new(1).await;
+    let platform = rig.start().await;
+    deploy(&platform).await;
+    platform.wait_for(settled("shop", 2), PATIENCE).await.unwrap();
+    let error = platform.scale(&name("shop"), 999_999).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(error.to_string(), "scale app \"shop\": replicas 999999: must be at most 10000");
+    platform.wait_for(settled("shop", 2), PATIENCE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_no_effect_is_said_for_as_long_as_it_is_deployed() {
+    let rig = Rig::new(1).await;
+    let platform = rig.start().await;
+    let scaling = Scaling { requests: NonZeroU32::new(5), ..Scaling::default() };
+    let fixed = app_with("shop", "shop:1", 2, |spec| spec.scaling = Some(scaling.clone()));
+    platform.deploy(&fixed).await.unwrap();
+    let says = |status: &Status| status.reasons.iter().any(|r| r.text.contains("scaling rests"));
+    let mut is_settled = settled("shop", 2);
+    platform.wait_for(|s| is_settled(s) && says(s), PATIENCE).await.unwrap();
+    let moves = app_with("shop", "shop:1", 2, |spec| {
+        (spec.scaling, spec.replicas) = (Some(scaling), Replicas { min: 1, max: 3 });
+    });
+    platform.deploy(&moves).await.unwrap();
+    platform.wait_for(|status| !says(status), PATIENCE).await.unwrap();
 }

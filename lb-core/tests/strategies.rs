@@ -73,7 +73,7 @@ fn every_grammar_is_written_from_its_shortest_to_near_its_longest() {
     reaches(&file_name(), 60, FileName::as_str);
     let signals = drawn(&signal(), 500);
     assert!(signals.iter().any(|s| s.as_str() == "SIGTERM"));
-    assert!(signals.iter().any(|s| s.as_str().len() == 15));
+    assert!(signals.iter().any(|s| s.as_str().starts_with("SIGRTMIN+")));
     let images = drawn(&image_ref(), 500);
     assert!(images.iter().any(|i| i.registry().is_some() && i.tag().is_none()));
     assert!(images.iter().any(|i| i.digest().is_some()));

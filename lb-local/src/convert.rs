@@ -11,7 +11,7 @@ use lb_core::{
 
 use crate::address::real_address;
 use crate::error::{LocalError, Result};
-use crate::process::{MARK, signal_named};
+use crate::process::MARK;
 use crate::program::{Image, Program};
 
 /// Variables a process inherits from the orchestrator; all others are cleared.
@@ -29,11 +29,6 @@ pub(crate) struct CommandLine {
 /// Fails for what a process cannot be given.
 pub(crate) fn check(spec: &ContainerSpec) -> Result<()> {
     let unsupported = |what| Err(LocalError::Unsupported(what));
-    if signal_named(spec.stop_signal.as_str()).is_none() {
-        return unsupported(
-            "the stop signal must be TERM, INT, QUIT, HUP, KILL, USR1, USR2 or WINCH",
-        );
-    }
     if !spec.publish.is_empty() {
         return unsupported(
             "processes publish no ports: use Reach::Routed, every local host reaches every address",

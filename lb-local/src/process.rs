@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
+use rustix_libc_wrappers::process::SignalExt as _;
 use serde::{Deserialize, Serialize};
 
 /// The variable that marks every process of a container, whoever forked it: its directory here.
@@ -115,19 +116,9 @@ fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// A signal by name; `None` for one this backend does not send.
-pub(crate) fn signal_named(name: &str) -> Option<Signal> {
-    Some(match name {
-        "SIGTERM" => Signal::TERM,
-        "SIGINT" => Signal::INT,
-        "SIGQUIT" => Signal::QUIT,
-        "SIGHUP" => Signal::HUP,
-        "SIGKILL" => Signal::KILL,
-        "SIGUSR1" => Signal::USR1,
-        "SIGUSR2" => Signal::USR2,
-        "SIGWINCH" => Signal::WINCH,
-        _ => return None,
-    })
+/// A signal as the system has it; SIGTERM where none is asked for.
+pub(crate) fn stop_signal(asked: Option<&lb_core::Signal>) -> Signal {
+    asked.and_then(|signal| Signal::from_raw(signal.number().into())).unwrap_or(Signal::TERM)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ pub(crate) struct Record {
     pub(crate) spec: SpecHash,
     pub(crate) labels: BTreeMap<LabelKey, String>,
     pub(crate) network: Option<(NetworkName, Ipv4Addr)>,
-    pub(crate) stop_signal: Signal,
+    pub(crate) stop_signal: Option<Signal>,
     /// Absent until it has been started.
     pub(crate) process: Option<ProcessId>,
     /// Present once its end was seen by its parent.

@@ -125,7 +125,7 @@ impl BalancerContainer {
         }];
         spec.privileges.read_only_root = true;
         // The official images say signals at which a balancer waits for every connection to end.
-        spec.stop_signal = Signal::new("SIGTERM")?;
+        spec.stop_signal = Some(Signal::new("SIGTERM")?);
         Ok(spec)
     }
 

@@ -181,6 +181,17 @@ pub async fn a_lease_of_no_time_is_invalid(bed: &Bed) {
     assert_eq!(*bed.watch().next().await.unwrap(), HostSet::default());
 }
 
+/// Others would bind and connect to it.
+pub async fn an_address_of_no_machine_is_invalid(bed: &Bed) {
+    for address in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
+        let facts = HostFacts { address: address.parse().unwrap(), ..host("h1") };
+        let result = bed.registry.announce(&facts, Duration::from_secs(60)).await;
+        let error = refused(result, ErrorKind::Invalid).to_string();
+        assert!(error.contains("h1") && error.contains("address"), "{error}");
+    }
+    assert_eq!(*bed.watch().next().await.unwrap(), HostSet::default());
+}
+
 /// All are there, in order of id.
 pub async fn many_announce_at_once(bed: &Bed) {
     let other = bed.setup.registry().await;
@@ -250,6 +261,7 @@ macro_rules! host_registry_suite {
                 a_renewal_moves_the_end_of_the_lease
                 a_host_withdraws
                 a_lease_of_no_time_is_invalid
+                an_address_of_no_machine_is_invalid
                 many_announce_at_once
                 a_slow_reader_hears_the_latest_set
                 a_cut_call_is_done_or_not_done

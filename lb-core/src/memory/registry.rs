@@ -119,6 +119,7 @@ impl HostRegistry for MemoryRegistry {
         if ttl.is_zero() {
             return Err(Error::invalid(subject, "ttl must not be 0").during("announce"));
         }
+        host.check().map_err(|e| e.during("announce"))?;
         let announce = || {
             self.shared.announce(host, ttl);
             Ok(())

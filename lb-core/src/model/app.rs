@@ -13,7 +13,7 @@ use super::image::{ImageDigest, ImageRef};
 use super::instance::Revision;
 use super::names::{
     AbsolutePath, AppName, EnvName, LabelKey, LabelValue, PolicyName, PortName, Signal, UserName,
-    VolumeName, shown,
+    VolumeName,
 };
 use super::port::{Health, Port};
 use super::read;
@@ -29,6 +29,8 @@ pub const MAX_ENTRIES: usize = 512;
 pub const MAX_VALUE: usize = 32 * 1024;
 /// Least memory an instance may be limited to: Docker takes no less, and takes 0 as no limit.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(6);
+/// Most memory an instance may be limited to.
+pub const MAX_MEMORY: ByteSize = ByteSize::mib(1 << 30);
 /// Longest time of an app, but for those with a shorter bound of their own.
 pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Most instances of one app.
@@ -123,8 +125,9 @@ pub enum Access {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
-    /// The signal that asks it to end. Default `SIGTERM`.
-    pub signal: Signal,
+    /// The signal that asks it to end. Default: the image's own, `SIGTERM` where it names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Signal>,
     /// Time between the signal and SIGKILL. Default 10 s, at most 1 h.
     #[serde(with = "friendly::required")]
     pub grace: Duration,
@@ -135,11 +138,7 @@ pub struct Stop {
 
 impl Default for Stop {
     fn default() -> Self {
-        Self {
-            signal: Signal::new("SIGTERM").unwrap_or_else(|_| unreachable!("SIGTERM is a signal")),
-            grace: Duration::from_secs(10),
-            drain: Duration::from_secs(30),
-        }
+        Self { signal: None, grace: Duration::from_secs(10), drain: Duration::from_secs(30) }
     }
 }
 
@@ -172,6 +171,11 @@ impl Replicas {
     pub const fn fixed(count: u32) -> Self {
         Self { min: count, max: count }
     }
+
+    /// Whether nothing can move the count.
+    pub const fn is_fixed(self) -> bool {
+        self.min == self.max
+    }
 }
 
 impl Default for Replicas {
@@ -187,19 +191,14 @@ impl TryFrom<ReplicasText> for Replicas {
             ReplicasText::Fixed(count) => (count, count),
             ReplicasText::Range(ReplicasRange { min, max }) => (min, max),
         };
-        match min <= max && max <= MAX_INSTANCES {
-            true => Ok(Self { min, max }),
-            false => Err(Error::invalid(
-                format!("replicas {{ min = {min}, max = {max} }}"),
-                format!("min must not exceed max, and max not {MAX_INSTANCES}"),
-            )),
-        }
+        let replicas = Self { min, max };
+        replicas.check().map(|()| replicas)
     }
 }
 
 impl From<Replicas> for ReplicasText {
     fn from(r: Replicas) -> Self {
-        match r.min == r.max {
+        match r.is_fixed() {
             true => Self::Fixed(r.min),
             false => Self::Range(ReplicasRange { min: r.min, max: r.max }),
         }
@@ -250,7 +249,7 @@ pub struct ScheduledFloor {
     /// IANA time zone, such as `Europe/Berlin`. Default `UTC`.
     #[serde(default = "utc")]
     pub time_zone: String,
-    /// The floor. The app's max still holds.
+    /// The floor, at most the app's max. A count that is fixed lets it rest.
     pub min: u32,
 }
 
@@ -276,10 +275,13 @@ pub enum Day {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rollout {
-    /// Instances above the wanted count meanwhile. Default 1. With 0 a new one starts once an old one has ended.
-    pub max_surge: Count,
-    /// Instances below the wanted count meanwhile. Default 0.
-    pub max_unavailable: Count,
+    /// Instances above the wanted count meanwhile. With 0 a new one starts once an old one has ended. Default 1; 0 for
+    /// an app with a volume it may write, for two versions would use that at once. See [`AppSpec::rollout_bounds`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_surge: Option<Count>,
+    /// Instances below the wanted count meanwhile. Default 0; 1 where `max_surge` is 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<Count>,
     /// Time a new instance has to become ready, at most 24 h; if it does not, the rollout stops and goes back.
     /// Default 60 s.
     #[serde(with = "friendly::required")]
@@ -292,8 +294,8 @@ pub struct Rollout {
 impl Default for Rollout {
     fn default() -> Self {
         Self {
-            max_surge: Count::Exactly(1),
-            max_unavailable: Count::Exactly(0),
+            max_surge: None,
+            max_unavailable: None,
             ready_within: Duration::from_secs(60),
             canary: None,
         }
@@ -410,12 +412,18 @@ impl App {
     pub fn revision(&self, digest: &ImageDigest) -> Revision {
         let ports: Vec<(&PortName, u16, &Health)> =
             self.ports.iter().map(|(name, p)| (name, p.container.get(), &p.health)).collect();
+        // Where none is named it counts as it did when that meant SIGTERM: no instance is replaced for this.
+        let signal = match self.stop.signal.as_ref().map(Signal::as_str) {
+            None => "SIGTERM",
+            Some("SIGTERM") => "SIGTERM itself",
+            Some(other) => other,
+        };
         let seen = (
             self.image.repository(),
             digest,
             (&self.command, &self.args, &self.user),
             (&self.env, &self.secrets, &self.volumes),
-            (&self.stop.signal, &self.resources, ports),
+            (signal, &self.resources, ports),
         );
         let bytes =
             serde_json::to_vec(&seen).unwrap_or_else(|e| unreachable!("an app is JSON: {e}"));
@@ -446,171 +454,25 @@ impl AppSpec {
         }
     }
 
-    fn check(&self) -> Result<()> {
-        self.check_ports()?;
-        self.check_process()?;
-        self.check_volumes()?;
-        self.check_place()?;
-        self.check_scaling()?;
-        let stop = &self.stop;
-        if stop.grace > Duration::from_secs(3600) || stop.drain > DAY {
-            return Err(Error::invalid("stop", "grace must be at most 1h and drain at most 24h"));
-        }
-        let rollout = &self.rollout;
-        if rollout.ready_within > DAY {
-            return Err(Error::invalid("rollout.ready_within", "must be at most 24h"));
-        }
-        if rollout.max_surge.of_rounded_up(100) == 0
-            && rollout.max_unavailable.of_rounded_up(100) == 0
-        {
-            return Err(Error::invalid(
-                "rollout",
-                "max_surge and max_unavailable must not both be 0",
-            ));
-        }
-        match rollout.canary.as_ref().is_some_and(|c| !(1..=99).contains(&c.weight.get())) {
-            true => Err(Error::invalid("rollout.canary.weight", "must be 1 to 99")),
-            false => Ok(()),
-        }
+    /// The rollout's `max_surge` and `max_unavailable` in force: what is set, and what is not by these rules.
+    /// An app that may write a volume is stopped before its next version starts; any other is started first.
+    pub fn rollout_bounds(&self) -> (Count, Count) {
+        let Rollout { max_surge, max_unavailable, .. } = self.rollout;
+        let none = |count: Option<Count>| count.is_some_and(|c| c.of_rounded_up(100) == 0);
+        let stop_first = self.volumes.iter().any(|v| v.access == Access::ReadWrite);
+        let surge = u32::from(!stop_first || none(max_unavailable));
+        let surge = max_surge.unwrap_or(Count::Exactly(surge));
+        let unavailable = Count::Exactly(u32::from(none(Some(surge))));
+        (surge, max_unavailable.unwrap_or(unavailable))
     }
 
-    fn check_ports(&self) -> Result<()> {
-        if !(1..=MAX_PORTS).contains(&self.ports.len()) {
-            return Err(Error::invalid("ports", format!("must be 1 to {MAX_PORTS}")));
-        }
-        let mut inside = BTreeSet::new();
-        for (name, port) in &self.ports {
-            let here = |e: Error| e.within(format!("port \"{name}\""));
-            port.check().map_err(here)?;
-            if !inside.insert(port.container) {
-                return Err(here(Error::invalid(
-                    "container",
-                    "must not be another port's of this app",
-                )));
-            }
-        }
-        let claims: Vec<_> = self
-            .ports
-            .iter()
-            .flat_map(|(name, port)| port.claims().map(move |c| (c, name)))
-            .collect();
-        for (i, (claim, name)) in claims.iter().enumerate() {
-            if let Some((_, owner)) = claims[..i].iter().find(|(earlier, _)| earlier.clashes(claim))
-            {
-                let rule = format!("{claim} is already claimed by port \"{owner}\" of this app");
-                return Err(Error::invalid(format!("port \"{name}\""), rule));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_process(&self) -> Result<()> {
-        let lists = [("command", &self.command), ("args", &self.args)];
-        for (field, list) in lists.iter().filter_map(|(f, l)| l.as_ref().map(|l| (*f, l))) {
-            if list.len() > MAX_ENTRIES {
-                return Err(Error::invalid(
-                    field,
-                    format!("must be at most {MAX_ENTRIES} entries"),
-                ));
-            }
-            list.iter().try_for_each(|value| check_value(field, value))?;
-        }
-        if self.command.as_ref().is_some_and(|c| c.first().is_none_or(String::is_empty)) {
-            return Err(Error::invalid("command", "must name a program"));
-        }
-        if self.env.len() + self.secrets.len() > MAX_ENTRIES || self.volumes.len() > MAX_ENTRIES {
-            return Err(Error::invalid(
-                "env, secrets, volumes",
-                format!("must be at most {MAX_ENTRIES} each"),
-            ));
-        }
-        for (name, value) in &self.env {
-            check_value(&format!("env {name}"), value)?;
-        }
-        for (name, value) in &self.secrets {
-            check_value(&format!("secrets {name}"), value.expose())?;
-            if self.env.contains_key(name) {
-                return Err(Error::invalid(
-                    format!("secrets {name}"),
-                    "must not be in env as well",
-                ));
-            }
-        }
-        match &self.registry {
-            Some(registry) => registry.check().map_err(|e| e.within("registry")),
-            None => Ok(()),
-        }
-    }
-
-    fn check_volumes(&self) -> Result<()> {
-        let mut targets = BTreeSet::new();
-        for volume in &self.volumes {
-            let target = || shown("volume", volume.target.as_str());
-            if volume.target.as_str().bytes().all(|b| b == b'/') {
-                return Err(Error::invalid(target(), "must be mounted below \"/\""));
-            }
-            if !targets.insert(&volume.target) {
-                return Err(Error::invalid(target(), "must be mounted once"));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_place(&self) -> Result<()> {
-        if self.resources.memory.is_some_and(|memory| memory < MIN_MEMORY) {
-            return Err(Error::invalid(
-                "resources.memory",
-                format!("must be at least {MIN_MEMORY}"),
-            ));
-        }
-        let labels = match &self.placement.exposure {
-            Exposure::Labelled(labels) => labels.len().max(self.placement.labels.len()),
-            _ => self.placement.labels.len(),
-        };
-        match labels > MAX_ENTRIES {
-            true => {
-                Err(Error::invalid("placement", format!("must be at most {MAX_ENTRIES} labels")))
-            }
-            false => Ok(()),
-        }
-    }
-
-    fn check_scaling(&self) -> Result<()> {
-        let Some(scaling) = &self.scaling else { return Ok(()) };
-        if scaling.memory.is_some() && self.resources.memory.is_none() {
-            return Err(Error::invalid("scaling.memory", "needs resources.memory"));
-        }
-        if [scaling.cpu, scaling.memory].iter().flatten().any(|p| p.get() == 0) {
-            return Err(Error::invalid("scaling", "cpu and memory must be 1 to 100"));
-        }
-        if scaling.scale_in_after.is_some_and(|after| after > DAY) {
-            return Err(Error::invalid("scaling.scale_in_after", "must be at most 24h"));
-        }
-        if scaling.schedule.len() > MAX_ENTRIES {
-            let rule = format!("must be at most {MAX_ENTRIES} entries");
-            return Err(Error::invalid("scaling.schedule", rule));
-        }
-        for floor in &scaling.schedule {
-            if jiff::tz::TimeZone::get(&floor.time_zone).is_err() {
-                return Err(Error::invalid(
-                    shown("scaling.schedule.time_zone", &floor.time_zone),
-                    "must be an IANA time zone such as \"Europe/Berlin\"",
-                ));
-            }
-            if floor.from == floor.until {
-                return Err(Error::invalid("scaling.schedule", "from and until must differ"));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Values the engine hands to a process or a registry: the kernel cannot carry NUL, and bounds each.
-pub(super) fn check_value(field: &str, value: &str) -> Result<()> {
-    match value.len() > MAX_VALUE || value.contains('\0') {
-        true => {
-            Err(Error::invalid(field, format!("must be at most {MAX_VALUE} bytes without NUL")))
-        }
-        false => Ok(()),
+    /// What of it is accepted and has no effect, in words for whoever wrote it.
+    pub fn notes(&self) -> Vec<String> {
+        let rests = self.scaling.is_some() && self.replicas.is_fixed();
+        let count = self.replicas.max;
+        let rests = rests.then(|| {
+            format!("scaling rests: replicas is fixed at {count}, and moves only as {{ min = .., max = .. }}")
+        });
+        rests.into_iter().collect()
     }
 }

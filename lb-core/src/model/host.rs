@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::app::MAX_ENTRIES;
 use super::names::{HostId, LabelKey, LabelValue};
 use super::units::{ByteSize, Cpu};
+use crate::error::{Error, Result};
 
 /// What a host says of itself when it registers. Identity is `id`, not the address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,25 @@ impl HostFacts {
             capacity: Resources::default(),
         }
     }
+
+    /// Rules of the fields: the address is one machine's, for ports are bound to it and others connect to it.
+    ///
+    /// # Errors
+    /// `Invalid` naming the host and the field.
+    pub fn check(&self) -> Result<()> {
+        let here = |field: &str, rule: String| {
+            Err(Error::invalid(field, rule).within(format!("host \"{}\"", self.id)))
+        };
+        let nobodys = match self.address {
+            IpAddr::V4(v4) => v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast(),
+            IpAddr::V6(v6) => v6.is_unspecified() || v6.is_multicast(),
+        };
+        match (nobodys, self.labels.len() > MAX_ENTRIES) {
+            (true, _) => here("address", format!("must be one machine's, not {}", self.address)),
+            (_, true) => here("labels", format!("must be at most {MAX_ENTRIES}")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// CPU and memory, each optional: a limit of an instance, or the capacity of a host.
@@ -50,6 +71,7 @@ pub struct Resources {
 
 /// The registered hosts whose leases hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct HostSet {
     /// By identity.
     pub hosts: BTreeMap<HostId, HostFacts>,

@@ -87,13 +87,25 @@ impl InstanceId {
 
     /// The inverse of [`container_name`](Self::container_name); `None` for another cluster's or a foreign name.
     pub fn from_container_name(cluster: &ClusterId, name: &ContainerName) -> Option<Self> {
-        let mut parts = name.as_str().strip_prefix(cluster.as_str())?.strip_prefix('.')?.split('.');
+        name.as_str().strip_prefix(cluster.as_str())?.strip_prefix('.')?.parse().ok()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
         let app = AppName::new(parts.next()?).ok()?;
         let revision = parts.next()?.parse().ok()?;
         let slot = parts.next()?.strip_prefix('s')?.parse().ok()?;
         let incarnation = parts.next()?.strip_prefix('i')?.parse().ok()?;
         let id = Self { app, revision, slot, incarnation };
-        (parts.next().is_none() && id.container_name(cluster) == *name).then_some(id)
+        (id.to_string() == text).then_some(id)
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        let rule = "must be APP.REVISION.sSLOT.iINCARNATION such as \"shop.a4845e49c0.s0.i2\"";
+        Self::read(s).ok_or_else(|| Error::invalid(shown("instance", s), rule))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Whatever passes here can stand in a container name, a label, a file name, a balancer configuration
 //! or a runtime-API command without escaping: no type below admits white space, quotes, control
-//! characters or non-ASCII.
+//! characters or non-ASCII. The one exception is [`EnvName`], which no balancer sees.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::signal;
 use crate::error::{Error, Result};
 
 /// Defines a name type over `Arc<str>` (cheap to clone) with its check, what it is called in errors,
@@ -142,11 +143,11 @@ name! {
     HealthPath, "health path", health_path
 }
 name! {
-    /// An environment variable's name: `[A-Za-z_][A-Za-z0-9_]*`, at most 128 (POSIX 8.1, lower case added).
-    EnvName, "variable", |s| match s.as_bytes() {
-        [b'A'..=b'Z' | b'a'..=b'z' | b'_', rest @ ..]
-            if s.len() <= 128 && rest.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_') => Ok(()),
-        _ => Err("must be 1 to 128 of A-Z, a-z, 0-9 and '_', not starting with a digit"),
+    /// An environment variable's name: 1 to 255 bytes without `=` and NUL, as engines and the kernel take it
+    /// (`discovery.type`). It reaches the engine alone.
+    EnvName, "variable", |s| match (1..=255).contains(&s.len()) && !s.contains(['=', '\0']) {
+        true => Ok(()),
+        false => Err("must be 1 to 255 bytes without '=' and NUL"),
     }
 }
 name! {
@@ -161,7 +162,7 @@ name! {
     /// A header field's name in lower case: token characters of RFC 9110, 5.6.2 without `'`, `` ` ``, `#`, `$`, `%`, `&`, `*`, `|`, `~`, `!`, `^`, `+`.
     HeaderName, "header", |s| match s.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b)) {
         true if (1..=64).contains(&s.len()) => Ok(()),
-        _ => Err("must be 1 to 64 of a-z, 0-9, '-', '_' and '.'"),
+        _ => Err("must be 1 to 64 of a-z, 0-9, '-', '_' and '.', in lower case"),
     }
 }
 name! {
@@ -177,12 +178,8 @@ name! {
     }
 }
 name! {
-    /// A signal by name, such as `SIGTERM` or `SIGRTMIN`.
-    Signal, "signal", |s| match s.strip_prefix("SIG") {
-        Some(rest) => text(rest, 2, 12, b"", "must be a signal name such as SIGTERM")
-            .and_then(|()| match rest.bytes().any(|b| b.is_ascii_lowercase()) { true => Err("must be upper case"), false => Ok(()) }),
-        None => Err("must be a signal name such as SIGTERM"),
-    }
+    /// A signal of Linux by name: `SIGTERM`, `SIGRTMIN+3`, `SIGRTMAX-1`.
+    Signal, "signal", |s| signal::number(s).map(drop).ok_or(signal::RULE)
 }
 name! {
     /// An absolute path in a container or on a host: no `..`, no `:` or `,`, printable ASCII without quotes,
@@ -321,6 +318,13 @@ impl PathPrefix {
     pub fn covers(&self, path: &str) -> bool {
         self.is_root()
             || path.strip_prefix(self.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+    }
+}
+
+impl AbsolutePath {
+    /// The directories it leads through: `/data/`, `//data` and `/data/./` are one place.
+    pub fn parts(&self) -> impl Iterator<Item = &str> {
+        self.as_str().split('/').filter(|part| !part.is_empty() && *part != ".")
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::app::{DAY, MAX_ENTRIES};
+use super::app::{DAY, MAX_ENTRIES, MAX_MEMORY};
 use super::names::{BackendName, CookieName, DomainName, HeaderName, HealthPath, PathPrefix};
-use super::secret::CertificatePem;
+use super::pem::CertificatePem;
 use super::units::{ByteSize, friendly};
 use crate::error::{Error, Result};
 
@@ -277,6 +277,9 @@ impl Port {
         }
         if self.hosts.len() > MAX_ENTRIES {
             return Err(Error::invalid("hosts", format!("must be at most {MAX_ENTRIES}")));
+        }
+        if self.limits.body.is_some_and(|most| most > MAX_MEMORY) {
+            return Err(Error::invalid("limits.body", format!("must be at most {MAX_MEMORY}")));
         }
         self.check_times()
     }

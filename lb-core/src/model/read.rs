@@ -3,6 +3,7 @@
 use serde_path_to_error::{Path, Segment};
 
 use super::app::AppSpec;
+use super::hints::plain_words;
 use super::names::AppName;
 use crate::error::{Error, Result};
 
@@ -17,8 +18,14 @@ struct Place {
 
 pub(super) fn toml(text: &str) -> Result<AppSpec> {
     let place = |e: &toml::de::Error| e.span().map(|span| Place::of(text, span.start));
-    let parsed = toml::Deserializer::parse(text)
-        .map_err(|e| wrong(place(&e).as_ref(), None, None, e.message()))?;
+    not_empty(text)?;
+    let parsed = toml::Deserializer::parse(text).map_err(|e| {
+        let said = e.message();
+        let key =
+            e.span().filter(|_| said.starts_with("duplicate key")).and_then(|span| text.get(span));
+        let message = key.map(|key| format!("{} must be there once", plain(key)));
+        wrong(place(&e).as_ref(), None, None, message.as_deref().unwrap_or(said))
+    })?;
     serde_path_to_error::deserialize(parsed).map_err(|e| {
         let inner = e.inner();
         let table = text.parse::<toml::Table>().ok();
@@ -28,6 +35,7 @@ pub(super) fn toml(text: &str) -> Result<AppSpec> {
 }
 
 pub(super) fn json(text: &str) -> Result<AppSpec> {
+    not_empty(text)?;
     let mut parser = serde_json::Deserializer::from_str(text);
     let read = serde_path_to_error::deserialize(&mut parser).map_err(|e| {
         let value: Option<serde_json::Value> = serde_json::from_str(text).ok();
@@ -36,6 +44,16 @@ pub(super) fn json(text: &str) -> Result<AppSpec> {
     })?;
     parser.end().map_err(|e| json_wrong(&e, None, None))?;
     Ok(read)
+}
+
+fn not_empty(text: &str) -> Result<()> {
+    let says = |line: &str| !line.is_empty() && !line.starts_with('#');
+    match text.lines().map(str::trim).any(says) {
+        true => Ok(()),
+        false => {
+            Err(Error::invalid("app file", "is empty: must say at least name, image and a port"))
+        }
+    }
 }
 
 /// `serde_json` puts the place at the end of its message.
@@ -48,10 +66,13 @@ fn json_wrong(e: &serde_json::Error, name: Option<&str>, path: Option<&Path>) ->
 
 fn wrong(place: Option<&Place>, name: Option<&str>, path: Option<&Path>, message: &str) -> Error {
     let path: Vec<String> = path.into_iter().flat_map(Path::iter).filter_map(shown).collect();
-    let mut message = plain(message);
-    if hides(&path) && message.starts_with("invalid ") {
-        "must be of another type; what was read is not shown".clone_into(&mut message);
-    }
+    let message = match plain_words(&path, message) {
+        Some(words) => words,
+        None if hides(&path) && message.starts_with("invalid ") => {
+            "must be of another type".to_owned()
+        }
+        None => plain(message),
+    };
     let mut subject = match place {
         Some(Place { line, column }) => vec![format!("app file line {line}, column {column}")],
         None => vec!["app file".to_owned()],
@@ -70,7 +91,7 @@ fn within(path: &[String], message: &str) -> Vec<String> {
         fields => (None, fields),
     };
     let fields = match fields {
-        [rest @ .., last] if names(message, last) || message.starts_with("unknown field") => rest,
+        [rest @ .., last] if names(message, last) => rest,
         all => all,
     };
     let mut parts = Vec::new();

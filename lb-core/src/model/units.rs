@@ -9,7 +9,7 @@ use super::names::shown;
 use crate::error::{Error, Result};
 
 /// A whole number in digits alone: the standard library takes a sign before them, too.
-pub(super) fn whole<T: FromStr>(text: &str) -> Option<T> {
+pub(crate) fn whole<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
@@ -35,10 +35,24 @@ impl Cpu {
 impl TryFrom<f64> for Cpu {
     type Error = Error;
     fn try_from(cpus: f64) -> Result<Self> {
-        match (0.01..=1024.0).contains(&cpus) {
-            true => Ok(Self((cpus * 1000.0).round() as u32)),
-            false => Err(Error::invalid(format!("cpu {cpus}"), "must be 0.01 to 1024 CPUs")),
+        let millis = (cpus * 1000.0).round();
+        match (0.0..=f64::from(u32::MAX)).contains(&millis) {
+            true => Ok(Self(millis as u32)),
+            false => {
+                Err(Error::invalid(format!("cpu {cpus}"), "must be a number of CPUs, such as 0.5"))
+            }
         }
+    }
+}
+
+impl FromStr for Cpu {
+    type Err = Error;
+    fn from_str(s: &str) -> Result<Self> {
+        let plain = s.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let rule = "must be a number of CPUs, such as 0.5";
+        let cpus = s.parse().ok().filter(|_| plain);
+        cpus.ok_or_else(|| Error::invalid(shown("cpu", s), rule))
+            .and_then(|c: f64| Self::try_from(c))
     }
 }
 
@@ -52,10 +66,10 @@ impl From<Cpu> for f64 {
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
-#[serde(try_from = "BytesText", into = "u64")]
+#[serde(try_from = "BytesText", into = "BytesText")]
 pub struct ByteSize(u64);
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(untagged, expecting = "must be a number of bytes, or text such as \"512MiB\"")]
 enum BytesText {
     Number(u64),
@@ -117,6 +131,16 @@ impl FromStr for ByteSize {
 impl From<ByteSize> for u64 {
     fn from(size: ByteSize) -> Self {
         size.0
+    }
+}
+
+/// TOML's numbers end before ours.
+impl From<ByteSize> for BytesText {
+    fn from(size: ByteSize) -> Self {
+        match i64::try_from(size.0) {
+            Ok(_) => Self::Number(size.0),
+            Err(_) => Self::Text(size.to_string()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How an orchestrator is put together, and its settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,12 @@ use crate::registry::HostRegistry;
 use crate::scale::ScalePolicy;
 use crate::store::{AppStore, Generation, Leadership, LedgerStore, LoadStore};
 use crate::time::{Clock, SystemClock};
+
+/// What an interval or a deadline may be.
+const TIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+/// Most actions of a kind going on at once on one host.
+const MOST_AT_ONCE: usize = 4096;
 
 /// Bounds and intervals of the loop. The defaults suit production.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,23 +103,48 @@ impl Default for Deadlines {
 }
 
 impl LoopSettings {
-    fn check(&self) -> Result<()> {
+    /// Rules of the fields.
+    ///
+    /// # Errors
+    /// `Invalid` naming the field.
+    pub fn check(&self) -> Result<()> {
+        let wrong =
+            |field: &str, rule: &str| Err(Error::invalid(format!("settings: {field}"), rule));
         let times = [
             ("resync", self.resync),
             ("drain_poll", self.drain_poll),
             ("sample", self.sample),
             ("lease", self.lease),
         ];
-        if let Some((field, _)) = times.iter().find(|(_, d)| d.is_zero()) {
-            return Err(Error::invalid(format!("settings: {field}"), "must not be 0"));
+        let times = times.into_iter().chain(self.deadlines.all());
+        if let Some((field, _)) = times.into_iter().find(|(_, time)| !TIMES.contains(time)) {
+            return wrong(field, "must be 1ms to 24h");
         }
-        match self.starts_per_host.min(self.stops_per_host) {
-            0 => Err(Error::invalid(
-                "settings: starts_per_host, stops_per_host",
-                "must be at least 1",
-            )),
-            _ => Ok(()),
+        if self.shutdown > *TIMES.end() {
+            return wrong("shutdown", "must be at most 24h");
         }
+        let each =
+            [("starts_per_host", self.starts_per_host), ("stops_per_host", self.stops_per_host)];
+        match each.iter().find(|(_, most)| !(1..=MOST_AT_ONCE).contains(most)) {
+            Some((field, _)) => wrong(field, &format!("must be 1 to {MOST_AT_ONCE}")),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Deadlines {
+    const fn all(&self) -> [(&'static str, Duration); 9] {
+        [
+            ("deadlines.list", self.list),
+            ("deadlines.traffic", self.traffic),
+            ("deadlines.usage", self.usage),
+            ("deadlines.image", self.image),
+            ("deadlines.network", self.network),
+            ("deadlines.run", self.run),
+            ("deadlines.stop", self.stop),
+            ("deadlines.apply", self.apply),
+            ("deadlines.store", self.store),
+        ]
     }
 }
 
@@ -274,7 +305,8 @@ impl Builder {
         if self.connector.is_some() && !self.statics.is_empty() {
             return Err(Error::invalid("host", "must not be given together with a connector"));
         }
-        let statics = self.statics.iter().map(|s| s.facts.clone()).collect();
+        let statics: Vec<HostFacts> = self.statics.iter().map(|s| s.facts.clone()).collect();
+        check_hosts(&statics)?;
         let connector = self.connector.unwrap_or_else(|| {
             let connector = MemoryConnector::new();
             for StaticHost { facts, handle } in self.statics {
@@ -297,6 +329,15 @@ impl Builder {
             clock,
             planner: self.planner,
         })
+    }
+}
+
+fn check_hosts(hosts: &[HostFacts]) -> Result<()> {
+    hosts.iter().try_for_each(HostFacts::check)?;
+    let mut known = BTreeSet::new();
+    match hosts.iter().find(|host| !known.insert(&host.id)) {
+        Some(twice) => Err(Error::invalid(format!("host \"{}\"", twice.id), "must be given once")),
+        None => Ok(()),
     }
 }
 

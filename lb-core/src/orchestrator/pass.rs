@@ -44,7 +44,7 @@ pub(super) struct Reign {
     links: Arc<BTreeMap<HostId, Arc<Link>>>,
     board: Arc<Board>,
     /// What stands in an app's way that the planner does not know of.
-    own_reasons: BTreeMap<AppName, Reason>,
+    own_reasons: BTreeMap<AppName, Vec<Reason>>,
     reasons: Vec<Reason>,
     told: Told,
     troubles: BTreeMap<String, Error>,
@@ -232,7 +232,7 @@ impl Reign {
             }
         }
         self.reasons = plan.reasons;
-        self.reasons.extend(self.own_reasons.values().cloned());
+        self.reasons.extend(self.own_reasons.values().flatten().cloned());
         for reason in self.told.news(&self.reasons) {
             self.shared.events.tell(now.wall, Happened::Decided(reason));
         }
@@ -284,7 +284,7 @@ impl Reign {
         let now = self.shared.time.now();
         self.refresh(now);
         let mut plan = self.plan(now)?;
-        plan.reasons.extend(self.own_reasons.values().cloned());
+        plan.reasons.extend(self.own_reasons.values().flatten().cloned());
         Ok(plan)
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::What;
 use super::pass::{AppState, Pass};
 use crate::model::App;
-use crate::scale::{Decision, LoadView, ScalePolicy};
+use crate::scale::{Decision, LoadView, PolicyMemory, ScalePolicy};
 use crate::time::Now;
 
 /// A policy is asked at most this often.
@@ -60,9 +60,14 @@ fn ask(pass: &mut Pass<'_>, app: &mut AppState<'_>, policy: &dyn ScalePolicy, cu
         samples: &view.load,
     };
     let (decision, memory) = policy.decide(&load, &app.ledger.policy, now);
+    let fits = memory.fits();
+    if !fits {
+        let text = "its policy remembers too much: all of it is forgotten".to_owned();
+        pass.say(Some(&app.name.clone()), None, What::Scale, text);
+    }
     let ledger = app.edit();
     ledger.asked = Some(now.monotonic);
-    ledger.policy = memory;
+    ledger.policy = if fits { memory } else { PolicyMemory::default() };
     pass.wake(now.monotonic + ASK_EVERY);
     let (count, reason) = match decision {
         Decision::Hold(reason) => return held(pass, app, current, &reason),

@@ -17,7 +17,7 @@ use super::replicas::Rolling;
 use super::version::forgive;
 use super::why::MOST_SAID;
 use crate::ledger::{InstanceLedger, Phase, SlotLedger, Version};
-use crate::model::{Rollout, ServerName};
+use crate::model::{Count, ServerName};
 use crate::time::Now;
 
 /// A new instance that was not even seen running after this, beside its `ready_within`, fails its
@@ -147,9 +147,10 @@ struct Margin {
 
 impl Margin {
     fn of(app: &AppState<'_>, wanted: u32) -> Self {
-        let rules = app.view.map_or_else(Rollout::default, |v| v.app.rollout.clone());
-        let unavailable = rules.max_unavailable.of_rounded_down(wanted);
-        let surge = rules.max_surge.of_rounded_up(wanted);
+        let default = (Count::Exactly(1), Count::Exactly(0));
+        let (surge, unavailable) = app.view.map_or(default, |v| v.app.rollout_bounds());
+        let unavailable = unavailable.of_rounded_down(wanted);
+        let surge = surge.of_rounded_up(wanted);
         Self { surge: if unavailable == 0 { surge.max(1) } else { surge }, unavailable }
     }
 }

@@ -33,15 +33,18 @@ pub struct World {
     pub registry: RegistryTrust,
 }
 
+/// Longest time an address may rest.
+const MOST_REST: Duration = Duration::from_secs(24 * 3600);
+
 /// Settings of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterSpec {
     /// In names, labels and networks.
     pub id: ClusterId,
-    /// Divided into one subnet per host. Default `10.210.0.0/16`.
+    /// Divided into one subnet per host, of addresses of machines, /8 to /28. Default `10.210.0.0/16`.
     pub range: Ipv4Net,
-    /// Prefix length of a host's subnet, at least 4 above the range's and at most 28. Default 24.
+    /// Prefix length of a host's subnet: the range's to 28. Default 24.
     pub subnet_prefix: u8,
     /// Ports of hosts that lead to instances for other hosts. Default 20000 to 27999: below Linux's
     /// ephemeral range (`net.ipv4.ip_local_port_range`, 32768 up).
@@ -50,7 +53,8 @@ pub struct ClusterSpec {
     pub reach: Reach,
     /// How long an address or host port that balancers led to is not given out again, beside an app's longest
     /// `timeouts.keep_alive` and the drain: after a reload the worker before still answers one more request on each
-    /// connection it kept, and sends it where its own table says. Default 60 s.
+    /// connection it kept, and sends it where its own table says. At most 24 h.
+    /// Default 60 s.
     pub address_rest: Duration,
 }
 
@@ -83,6 +87,19 @@ impl ClusterSpec {
     /// # Errors
     /// `Invalid` naming the field.
     pub fn check(&self) -> Result<()> {
+        let (prefix, first) = (self.range.prefix_len(), self.range.network());
+        let others = first.is_link_local() || first.octets()[0] == 0;
+        if !(8..=28).contains(&prefix) || others || first.octets()[0] >= 224 {
+            let rule = "must be /8 to /28 of addresses of machines, such as 10.210.0.0/16";
+            return Err(Error::invalid(format!("cluster: range {}", self.range), rule));
+        }
+        if self.range != self.range.trunc() {
+            let rule = format!("must be {}", self.range.trunc());
+            return Err(Error::invalid(format!("cluster: range {}", self.range), rule));
+        }
+        if self.address_rest > MOST_REST {
+            return Err(Error::invalid("cluster: address_rest", "must be at most 24h"));
+        }
         if !(self.range.prefix_len()..=28).contains(&self.subnet_prefix) {
             return Err(Error::invalid(
                 "cluster: subnet_prefix",

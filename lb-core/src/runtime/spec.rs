@@ -1,8 +1,10 @@
 //! What an engine is asked to run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
@@ -96,8 +98,8 @@ pub struct ContainerSpec {
     pub restart: Restart,
     /// What it may do beyond an ordinary process.
     pub privileges: Privileges,
-    /// Asks it to end.
-    pub stop_signal: Signal,
+    /// Asks it to end. `None`: the image's own, SIGTERM where it names none.
+    pub stop_signal: Option<Signal>,
     /// Time between that signal and SIGKILL when the engine itself shuts down.
     pub stop_grace: Duration,
     /// Further labels, by the writer's keys (see [`label`]).
@@ -123,7 +125,7 @@ impl ContainerSpec {
             publish: Vec::new(),
             restart: Restart::Never,
             privileges: Privileges::default(),
-            stop_signal: crate::model::Stop::default().signal,
+            stop_signal: None,
             stop_grace: crate::model::Stop::default().grace,
             labels: BTreeMap::new(),
         }
@@ -154,6 +156,13 @@ impl SpecHash {
     /// The label's text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl FromStr for SpecHash {
+    type Err = Infallible;
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self::from_label(text))
     }
 }
 

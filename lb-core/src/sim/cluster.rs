@@ -139,7 +139,7 @@ impl Cluster {
             "deploy version {} ({behaviour:?}) of {}, surge {:?}, unavailable {}, drain {:?}{}",
             staged.version,
             staged.count,
-            app.rollout.max_surge,
+            app.rollout_bounds().0,
             staged.unavailable,
             staged.drain,
             if staged.everywhere { ", everywhere" } else { "" }

@@ -98,7 +98,7 @@ impl Mutant {
             Self::ForgetsTheFloor => {
                 for view in world.apps.values_mut() {
                     let mut spec = AppSpec::from(crate::model::App::clone(&view.app));
-                    spec.rollout.max_unavailable = Count::Exactly(spec.replicas.max.max(1));
+                    spec.rollout.max_unavailable = Some(Count::Exactly(spec.replicas.max.max(1)));
                     if let Ok(app) = crate::model::App::new(spec) {
                         view.app = Arc::new(app);
                     }

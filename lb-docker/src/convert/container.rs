@@ -11,7 +11,7 @@ use bollard::models::{
 use lb_core::engine::{environment, labels, owner_label, whole_seconds, writable_places};
 use lb_core::{
     Access, Attachment, ByteSize, ClusterId, ContainerSpec, ImageRef, Privileges, Publish,
-    RegistryAuth, Restart, Volume, VolumeSource,
+    RegistryAuth, Restart, Signal, Volume, VolumeSource,
 };
 
 use crate::runtime::Logs;
@@ -56,7 +56,7 @@ pub(crate) fn create_body(
         cmd: spec.args.clone(),
         labels: Some(labels(cluster, spec).into_iter().collect()),
         exposed_ports: Some(spec.publish.iter().map(port_key).collect()),
-        stop_signal: Some(spec.stop_signal.to_string()),
+        stop_signal: spec.stop_signal.as_ref().map(stop_signal),
         stop_timeout: Some(i64::try_from(whole_seconds(spec.stop_grace)).unwrap_or(i64::MAX)),
         // Readiness is probed from outside; an image's own check would only cost and make noise.
         healthcheck: Some(HealthConfig {
@@ -66,6 +66,14 @@ pub(crate) fn create_body(
         networking_config,
         host_config: Some(host_config(cluster, spec, settings, network_mode)),
         ..ContainerCreateBody::default()
+    }
+}
+
+/// Docker knows half of the real-time signals by name, and all signals by number.
+fn stop_signal(signal: &Signal) -> String {
+    match signal.number() {
+        1..32 => signal.to_string(),
+        real_time => real_time.to_string(),
     }
 }
 

@@ -73,7 +73,7 @@ fn full() -> ContainerSpec {
             capabilities: Some([Capability::NetBindService, Capability::Kill].into()),
             read_only_root: true,
         },
-        stop_signal: "SIGQUIT".parse().unwrap(),
+        stop_signal: Some("SIGQUIT".parse().unwrap()),
         stop_grace: Duration::from_millis(1500),
         labels: BTreeMap::from([
             ("lb.cluster".parse().unwrap(), "thief".into()),
@@ -134,7 +134,6 @@ fn a_spec_that_sets_nothing() {
         "Env": [],
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {"lb.cluster": "shop", "lb.role": "instance", "lb.spec": plain().hash().as_str()},
-        "StopSignal": "SIGTERM",
         "StopTimeout": 10,
         "HostConfig": {
             "NetworkMode": "none",
@@ -323,4 +322,17 @@ fn a_pull_ends_with_its_digest() {
 #[test]
 fn times_are_written_with_all_nine_digits() {
     assert_eq!(unix_time(1_700_000_000_000_000_001), "1700000000.000000001");
+}
+
+#[test]
+fn signals_are_told_as_docker_knows_them_and_the_images_own_by_none() {
+    let told = |signal: Option<&str>| {
+        let stop_signal = signal.map(|name| name.parse().unwrap());
+        let settings = Settings { logs: Logs::default(), pids: 100 };
+        create_body(&cluster(), &ContainerSpec { stop_signal, ..plain() }, &settings).stop_signal
+    };
+    assert_eq!(told(Some("SIGTERM")).unwrap(), "SIGTERM");
+    assert_eq!(told(Some("SIGRTMIN+3")).unwrap(), "37");
+    assert_eq!(told(Some("SIGRTMAX-20")).unwrap(), "44");
+    assert_eq!(told(None), None);
 }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{LocalRuntime, blocking, subject};
 use crate::error::{LocalError, Result as LocalResult};
-use crate::process::{ProcessId, find_leader, kill_marked, signal_named};
+use crate::process::{ProcessId, find_leader, kill_marked, stop_signal};
 
 /// How often a process that was told to end is looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -29,7 +29,7 @@ impl LocalRuntime {
                 Some(r) => {
                     let process =
                         r.process.filter(ProcessId::is_alive).or_else(|| find_leader(&dir));
-                    let signal = signal_named(r.stop_signal.as_str()).unwrap_or(Signal::TERM);
+                    let signal = stop_signal(r.stop_signal.as_ref());
                     Ok(Some((process, signal)))
                 }
             }

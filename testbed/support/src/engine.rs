@@ -109,7 +109,7 @@ impl<E: RealEngine> RuntimeSetup for Setup<E> {
         match does {
             // As process 1 it would not hear SIGTERM.
             Does::Sleep => ContainerSpec {
-                stop_signal: "SIGKILL".parse().unwrap(),
+                stop_signal: Some("SIGKILL".parse().unwrap()),
                 ..shell(name, "exec sleep 600")
             },
             Does::Fail => shell(name, "exit 1"),

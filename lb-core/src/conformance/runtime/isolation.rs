@@ -92,7 +92,7 @@ pub async fn a_published_port_leads_in_at_its_address_only(bed: &Bed) {
     let address = Ipv4Addr::new(127, 0, 0, 3);
     let spec = ContainerSpec {
         publish: vec![Publish { address: address.into(), host: port, container: 80 }],
-        stop_signal: "SIGKILL".parse().unwrap(),
+        stop_signal: Some("SIGKILL".parse().unwrap()),
         ..bed.at(10, bed.shell("web", "while :; do echo hello | nc -l -p 80; done"))
     };
     bed.runtime.run(&spec).await.unwrap();

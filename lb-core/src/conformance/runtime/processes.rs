@@ -44,31 +44,42 @@ pub async fn output_keeps_its_end(bed: &Bed) {
 
 /// Byte for byte.
 pub async fn arguments_and_environment_reach_the_process(bed: &Bed) {
-    let spec = bed.shell("set", "echo \"$1|$PLAIN|$HIDDEN|${TERM_OF_THE_TEST:-unset}\"");
+    // A shell hides variables that it could not name itself.
+    let own = "tr '\\0' '\\n' </proc/$$/environ | grep '^discovery'";
+    let all = "echo \"$1|$PLAIN|$HIDDEN|${TERM_OF_THE_TEST:-unset}\"";
+    let spec = bed.shell("set", &format!("{all}; {own}"));
     let mut args = spec.args.clone().unwrap_or_default();
     args.extend(["zero".to_owned(), "one 'two' $three".to_owned()]);
     let spec = ContainerSpec {
         args: Some(args),
-        env: BTreeMap::from([("PLAIN".parse().unwrap(), "a=b \"c\" $d".to_owned())]),
+        env: BTreeMap::from([
+            ("PLAIN".parse().unwrap(), "a=b \"c\" $d".to_owned()),
+            ("discovery.type".parse().unwrap(), "single-node".to_owned()),
+        ]),
         secrets: BTreeMap::from([("HIDDEN".parse().unwrap(), Secret::new("s3cret"))]),
         ..spec
     };
     let exit = bed.runtime.run_to_end(&spec, PATIENCE).await.unwrap();
-    assert_eq!(exit.output, "one 'two' $three|a=b \"c\" $d|s3cret|unset\n");
+    assert_eq!(
+        exit.output,
+        "one 'two' $three|a=b \"c\" $d|s3cret|unset\ndiscovery.type=single-node\n"
+    );
 }
 
 /// The spec's, and the process decides when it ends.
 pub async fn a_stop_asks_by_its_signal(bed: &Bed) {
-    let spec = ContainerSpec {
-        stop_signal: "SIGUSR1".parse().unwrap(),
-        ..bed.shell("polite", "trap 'exit 0' USR1; echo ready; while :; do sleep 0.05; done")
-    };
-    bed.runtime.run(&spec).await.unwrap();
-    let ready = async || bed.runtime.logs(&spec.name, 1).await.unwrap() == "ready\n";
-    eventually("its trap is set", ready).await;
-    let stop = bed.runtime.stop(&spec.name, PATIENCE * 4);
-    tokio::time::timeout(PATIENCE, stop).await.expect("it ends before the grace").unwrap();
-    assert!(bed.names().await.is_empty());
+    // SIGRTMIN+3 ends systemd; by number, for shells know few names.
+    for (name, signal, trap) in [("one", "SIGUSR1", "USR1"), ("two", "SIGRTMIN+3", "37")] {
+        let program = format!("trap 'exit 0' {trap}; echo ready; while :; do sleep 0.05; done");
+        let stop_signal = Some(signal.parse().unwrap());
+        let spec = ContainerSpec { stop_signal, ..bed.shell(name, &program) };
+        bed.runtime.run(&spec).await.unwrap();
+        let ready = async || bed.runtime.logs(&spec.name, 1).await.unwrap() == "ready\n";
+        eventually("its trap is set", ready).await;
+        let stop = bed.runtime.stop(&spec.name, PATIENCE * 4);
+        tokio::time::timeout(PATIENCE, stop).await.expect("it ends before the grace").unwrap();
+        assert!(bed.names().await.is_empty());
+    }
 }
 
 /// One that does not listen.

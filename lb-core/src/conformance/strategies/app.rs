@@ -1,6 +1,6 @@
 //! Apps and their parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU16;
 
 use proptest::collection::{btree_map, btree_set, vec};
@@ -32,8 +32,10 @@ pub fn app() -> SBoxedStrategy<App> {
             process.put_into(&mut spec);
             spec.ports = reconciled(ports);
             (spec.replicas, spec.scaling, spec.rollout, spec.placement) = counts;
-            if let Some(scaling) = spec.scaling.as_mut().filter(|_| resources.memory.is_none()) {
-                scaling.memory = None;
+            let most = if spec.replicas.is_fixed() { MAX_INSTANCES } else { spec.replicas.max };
+            if let Some(scaling) = &mut spec.scaling {
+                scaling.memory = scaling.memory.filter(|_| resources.memory.is_some());
+                scaling.schedule.iter_mut().for_each(|floor| floor.min = floor.min.min(most));
             }
             App::new(spec).unwrap_or_else(|e| unreachable!("valid by construction: {e}"))
         })
@@ -74,8 +76,8 @@ impl Process {
     fn put_into(self, spec: &mut AppSpec) {
         let Self { registry, command, args, user, env, mut secrets, mut volumes, stop } = self;
         secrets.retain(|name, _| !env.contains_key(name));
-        volumes.sort_by(|a, b| a.target.cmp(&b.target));
-        volumes.dedup_by(|a, b| a.target == b.target);
+        let mut places = BTreeSet::new();
+        volumes.retain(|v| places.insert(v.target.parts().collect::<Vec<_>>().join("/")));
         (spec.registry, spec.command, spec.args, spec.user) = (registry, command, args, user);
         (spec.env, spec.secrets, spec.volumes, spec.stop) = (env, secrets, volumes, stop);
     }
@@ -125,7 +127,7 @@ pub fn volume() -> SBoxedStrategy<Volume> {
 
 /// How an instance is ended: the default, then any.
 pub fn stop() -> SBoxedStrategy<Stop> {
-    let any = (signal(), millis(0..=3_600_000), millis(0..=86_400_000))
+    let any = (option::of(signal()), millis(0..=3_600_000), millis(0..=86_400_000))
         .prop_map(|(signal, grace, drain)| Stop { signal, grace, drain });
     prop_oneof![Just(Stop::default()), any].sboxed()
 }
@@ -208,14 +210,14 @@ pub fn rollout() -> SBoxedStrategy<Rollout> {
     .sboxed();
     let canary = (percent(1..=99), count(MAX_INSTANCES))
         .prop_map(|(weight, instances)| Canary { weight, instances });
-    let any = (share.clone(), share, millis(0..=3_600_000), option::of(canary)).prop_map(
-        |(surge, max_unavailable, ready_within, canary)| {
-            let none = |count: Count| count.of_rounded_up(100) == 0;
-            let stuck = none(surge) && none(max_unavailable);
-            let max_surge = if stuck { Count::Exactly(1) } else { surge };
-            Rollout { max_surge, max_unavailable, ready_within, canary }
-        },
-    );
+    let any =
+        (option::of(share.clone()), option::of(share), millis(0..=3_600_000), option::of(canary))
+            .prop_map(|(surge, max_unavailable, ready_within, canary)| {
+                let none = |count: Option<Count>| count.is_some_and(|c| c.of_rounded_up(100) == 0);
+                let stuck = none(surge) && none(max_unavailable);
+                let max_surge = if stuck { Some(Count::Exactly(1)) } else { surge };
+                Rollout { max_surge, max_unavailable, ready_within, canary }
+            });
     prop_oneof![Just(Rollout::default()), any].sboxed()
 }
 

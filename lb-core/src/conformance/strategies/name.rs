@@ -48,7 +48,7 @@ names! {
     /// Paths to ask in health checks.
     health_path: HealthPath = "/" "(/\\.?[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,9}){1,4}/?(\\?[A-Za-z0-9._~=&-]{0,30})?";
     /// Environment variables.
-    env_name: EnvName = "[A-C]" "[A-Za-z_][A-Za-z0-9_]{0,127}";
+    env_name: EnvName = "[A-C]" "[A-Za-z_][A-Za-z0-9_]{0,127}" "[a-z]{1,9}(\\.[a-z-]{1,9}){1,3}" "[^=\\x00]{1,60}" "[a-z]{255}";
     /// Keys of labels.
     label_key: LabelKey = "[a-c]" "[A-Za-z0-9._/-]{1,63}";
     /// Values of labels.
@@ -60,7 +60,7 @@ names! {
     /// Users, with or without a group.
     user_name: UserName = "[a-c]" "[A-Za-z0-9_.-]{1,32}(:[A-Za-z0-9_.-]{1,31})?";
     /// Signals.
-    signal: Signal = "SIGTERM" "SIG(INT|QUIT|USR1|WINCH)" "SIG[A-Z0-9]{2,12}";
+    signal: Signal = "SIGTERM" "SIG(INT|QUIT|USR1|WINCH)" "SIG(RTMIN(\\+[1-9])?|RTMAX(-[1-9])?|CLD|POLL|STKFLT)";
     /// Absolute paths, never the root.
     absolute_path: AbsolutePath = "/[a-c]" "(/\\.?[A-Za-z0-9+=@^_~\\[\\]-][A-Za-z0-9.+=@^_~\\[\\]-]{0,40}){1,5}";
     /// Volumes an engine keeps.

@@ -11,8 +11,8 @@ use proptest::strategy::SBoxedStrategy;
 use super::name::{certificate, cookie_name, domain_name, header_name, health_path, path_prefix};
 use super::{count, millis};
 use crate::model::{
-    Balance, ByteSize, Check, Health, Port, PortLimits, Prefix, Protocol, RateLimit, Sticky,
-    Timeouts,
+    Balance, ByteSize, Check, Health, MAX_MEMORY, Port, PortLimits, Prefix, Protocol, RateLimit,
+    Sticky, Timeouts,
 };
 
 /// 24 h, the longest of most times, in milliseconds.
@@ -154,7 +154,7 @@ pub fn port_limits(protocol: Protocol) -> SBoxedStrategy<PortLimits> {
             connections_per_instance,
             queue,
             rate,
-            body: body.map(ByteSize::new),
+            body: body.map(|bytes| ByteSize::new(bytes.min(MAX_MEMORY.get()))),
             slow_start,
         });
     prop_oneof![Just(PortLimits::default()), any].sboxed()

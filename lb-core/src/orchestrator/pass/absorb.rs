@@ -12,8 +12,8 @@ use super::super::tell::changes;
 use super::{Reign, Seat};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::InstanceLedger;
-use crate::model::{AppName, HostFacts, HostId, HostSet, InstanceId};
-use crate::plan::{AppView, HostView, Outcome};
+use crate::model::{App, AppName, HostFacts, HostId, HostSet, InstanceId};
+use crate::plan::{AppView, HostView, Outcome, Reason, What};
 use crate::store::{AppSet, StoredApp};
 
 impl Reign {
@@ -141,11 +141,12 @@ impl Reign {
     fn view(&mut self, name: &AppName, stored: &StoredApp, known: Option<AppView>) -> AppView {
         let StoredApp { app, generation, deploy } = stored.clone();
         self.shared.tell(Happened::AppChanged(name.clone()));
-        self.own_reasons.remove(name);
+        let mut reasons = notes(&app);
         let policy = policy_of(&app, &self.shared.parts.policies).unwrap_or_else(|reason| {
-            self.own_reasons.insert(name.clone(), reason);
+            reasons.push(reason);
             None
         });
+        self.own_reasons.insert(name.clone(), reasons);
         let deploys = self.shared.deploys.lock().unwrap_or_else(PoisonError::into_inner);
         let asked_here = deploys.contains(name);
         let load = known.map_or_else(|| Arc::from([]), |view| view.load);
@@ -193,6 +194,15 @@ impl Reign {
         (view.seen, seat.error) = (seen, error);
         Ok(())
     }
+}
+
+/// What is accepted of an app and has no effect: said for as long as it is deployed so.
+fn notes(app: &App) -> Vec<Reason> {
+    let reason = |text| {
+        tracing::warn!(app = %app.name, "{text}");
+        Reason { app: Some(app.name.clone()), host: None, what: What::Scale, text }
+    };
+    app.notes().into_iter().map(reason).collect()
 }
 
 /// A host or store that has seen a higher term ends this one.
