@@ -1,11 +1,14 @@
 //! What must outlive the process, and who leads.
 
+mod disk;
 mod file;
 mod latest;
+mod salvage;
 mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -19,8 +22,30 @@ use crate::ledger::Ledger;
 use crate::model::{App, AppName, Claim, shown};
 use crate::scale::LoadSample;
 
-/// The apps wanted, by name.
-pub type AppSet = BTreeMap<AppName, StoredApp>;
+/// The apps wanted, by name, and what a person should know of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSet {
+    /// By name.
+    pub apps: BTreeMap<AppName, StoredApp>,
+    /// What of them was lost, such as the last change with a damaged file, for as long as nobody has seen to it.
+    /// The apps are to be believed all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Error>,
+}
+
+impl Deref for AppSet {
+    type Target = BTreeMap<AppName, StoredApp>;
+    fn deref(&self) -> &Self::Target {
+        &self.apps
+    }
+}
+
+impl DerefMut for AppSet {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.apps
+    }
+}
 
 /// An app as a store keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,7 +188,7 @@ pub trait Leadership: Debug + Send + Sync + 'static {
 
 /// Puts an app into the set, as of this generation.
 pub(crate) fn put_into(
-    apps: &mut AppSet,
+    apps: &mut BTreeMap<AppName, StoredApp>,
     app: Arc<App>,
     change: AppChange,
     generation: Generation,
@@ -178,7 +203,7 @@ pub(crate) fn put_into(
 }
 
 /// Refuses an app whose claims clash with another app's, naming the owner.
-fn refuse_clashes(apps: &AppSet, app: &App) -> Result<()> {
+fn refuse_clashes(apps: &BTreeMap<AppName, StoredApp>, app: &App) -> Result<()> {
     for (port_name, port) in &app.ports {
         for claim in port.claims() {
             let Some(owner) = owner_of(apps, app, &claim) else { continue };
@@ -190,7 +215,11 @@ fn refuse_clashes(apps: &AppSet, app: &App) -> Result<()> {
     Ok(())
 }
 
-fn owner_of<'a>(apps: &'a AppSet, app: &App, claim: &Claim) -> Option<&'a AppName> {
+fn owner_of<'a>(
+    apps: &'a BTreeMap<AppName, StoredApp>,
+    app: &App,
+    claim: &Claim,
+) -> Option<&'a AppName> {
     let clashes = |other: &App| {
         other.ports.values().flat_map(crate::model::Port::claims).any(|c| c.clashes(claim))
     };

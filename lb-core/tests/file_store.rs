@@ -1,5 +1,6 @@
 //! State in files survives damage, crashes and full disks (F9, F13, F14 of the fault table).
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(clippy::too_many_lines, reason = "lists of cases")]
 
 use std::fs;
 use std::path::Path;
@@ -117,10 +118,10 @@ async fn damage_to_both_is_an_error_that_names_the_file() {
     edit(&directory.path().join("apps.previous.json"), |text| text.replace(":1", ":2"));
     let error = FileAppStore::open(directory.path()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
-    assert_eq!(
-        error.to_string(),
-        format!("read \"{}\": the checksum must match the payload", file.display())
-    );
+    let text = error.to_string();
+    let start =
+        format!("read \"{}\": the checksum must match the payload; and so is", file.display());
+    assert!(text.starts_with(&start) && text.contains("put a good copy in its place"), "{text}");
 }
 
 #[tokio::test]
@@ -274,4 +275,140 @@ async fn a_damaged_term_is_an_error_and_no_term_is_given_twice() {
     let mut campaign = leadership.campaign();
     let error = campaign.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
+    let Standing::Leader(fourth) = campaign.next().await.unwrap().unwrap() else {
+        panic!("nobody else")
+    };
+    assert!(fourth > Term(3), "{fourth:?}");
+    assert!(directory.path().join("term.json.damaged").exists(), "what was damaged is kept");
+    drop(campaign);
+    let next = leadership.campaign().next().await.unwrap().unwrap();
+    assert_eq!(next, Standing::Leader(Term(fourth.0 + 1)));
+}
+
+/// A leader of a lower term could save no ledger.
+#[tokio::test]
+async fn a_lost_term_begins_above_the_ledgers() {
+    let directory = tempfile::tempdir().unwrap();
+    FileLedgerStore::new(directory.path()).save(&Ledger::default(), Term(41)).await.unwrap();
+    let standing = FileLeadership::new(directory.path()).campaign().next().await.unwrap().unwrap();
+    assert_eq!(standing, Standing::Leader(Term(42)));
+}
+
+/// What becomes of files: by hand, by full disks, by disks that forget.
+fn damages(whole: &[u8]) -> Vec<Vec<u8>> {
+    let mut flipped = whole.to_vec();
+    flipped[whole.len() / 2] ^= 0x20;
+    let garbage = (0..300_u32).map(|n| (n * 7919 % 251) as u8).collect();
+    vec![
+        Vec::new(),
+        b"{\"a\":".to_vec(),
+        whole[..whole.len() / 2].to_vec(),
+        vec![0; whole.len()],
+        garbage,
+        flipped,
+    ]
+}
+
+#[tokio::test]
+async fn damaged_apps_are_told_with_what_was_lost_until_somebody_has_seen_to_it() {
+    for (n, damage) in damages(&[b'x'; 400]).into_iter().enumerate() {
+        let directory = two_snapshots().await;
+        let file = directory.path().join("apps.json");
+        let whole = fs::read(&file).unwrap();
+        // A change of what is read, not of what is lost: the text goes on being readable.
+        let edited = n == 5;
+        let damage = match edited {
+            true => String::from_utf8(whole).unwrap().replace("s3cret", "s3cre7").into_bytes(),
+            false => damage,
+        };
+        fs::write(&file, &damage).unwrap();
+        let store = FileAppStore::open(directory.path()).await.unwrap();
+        let told = async |store: &FileAppStore| {
+            store.watch().next().await.unwrap().unwrap().trouble.clone()
+        };
+        let text = told(&store).await.unwrap().to_string();
+        assert!(text.contains("apps.json") && text.contains("delete the damaged file"), "{text}");
+        let lost = if edited { "lost was what it says of \"b\"" } else { "cannot be read" };
+        assert!(text.contains(lost), "damage {n}: {text}");
+
+        store.put(&app("c"), AppChange::Deploy).await.unwrap();
+        let aside = directory.path().join("apps.json.damaged");
+        assert_eq!(fs::read(&aside).unwrap(), damage, "as it was");
+        let text = told(&store).await.unwrap().to_string();
+        assert!(text.contains("apps.json.damaged") && text.contains(lost), "{text}");
+        let reopened = FileAppStore::open(directory.path()).await.unwrap();
+        assert_eq!(
+            (names(&reopened).await, told(&reopened).await.is_some()),
+            (vec!["a".to_owned(), "c".to_owned()], true)
+        );
+        if edited {
+            store.put(&app("b"), AppChange::Deploy).await.unwrap();
+            assert!(told(&store).await.unwrap().to_string().contains("is there again"));
+        }
+
+        let mut watch = store.watch();
+        assert!(watch.next().await.unwrap().unwrap().trouble.is_some());
+        fs::remove_file(&aside).unwrap();
+        let healed = tokio::time::timeout(Duration::from_secs(10), async {
+            while watch.next().await.unwrap().unwrap().trouble.is_some() {}
+        });
+        healed.await.expect("whoever watches hears that it was seen to");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_ledger_is_begun_anew_and_kept_aside() {
+    let whole = b"x".repeat(400);
+    for damage in damages(&whole) {
+        for both in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let store = FileLedgerStore::new(directory.path());
+            let ledger = |seq| {
+                let mut ledger = Ledger::default();
+                ledger.seq = seq;
+                ledger
+            };
+            store.save(&ledger(1), Term(1)).await.unwrap();
+            store.save(&ledger(2), Term(1)).await.unwrap();
+            let [file, before] =
+                ["ledger.json", "ledger.previous.json"].map(|f| directory.path().join(f));
+            fs::write(&file, &damage).unwrap();
+            if both {
+                fs::write(&before, &damage).unwrap();
+                let error = store.load().await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Corrupt);
+                assert!(
+                    error.to_string().contains("begun anew")
+                        && error.to_string().contains(".damaged"),
+                    "{error}"
+                );
+            } else {
+                assert_eq!(store.load().await.unwrap(), Some(ledger(1)));
+            }
+            for seq in 3..6 {
+                store.save(&ledger(seq), Term(2)).await.unwrap();
+                let later = FileLedgerStore::new(directory.path());
+                assert_eq!(later.load().await.unwrap(), Some(ledger(seq)));
+            }
+            let aside = directory.path().join("ledger.json.damaged");
+            assert_eq!(fs::read(aside).unwrap(), damage);
+            assert_eq!(directory.path().join("ledger.json.damaged.2").exists(), both);
+        }
+    }
+}
+
+#[tokio::test]
+async fn damaged_files_kept_aside_are_bounded() {
+    let directory = two_snapshots().await;
+    let store = FileAppStore::open(directory.path()).await.unwrap();
+    for n in 0..20 {
+        fs::write(directory.path().join("apps.json"), format!("damage {n}")).unwrap();
+        store.put(&app("c"), AppChange::Deploy).await.unwrap();
+    }
+    let files = fs::read_dir(directory.path()).unwrap();
+    let damaged =
+        files.filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().contains("damaged"));
+    assert_eq!(damaged.count(), 9);
+    let first = fs::read_to_string(directory.path().join("apps.json.damaged")).unwrap();
+    assert_eq!(first, "damage 0");
 }

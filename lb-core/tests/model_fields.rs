@@ -1,6 +1,7 @@
 //! Types that are built by their public fields, with values nobody should write: what is accepted can be planned,
 //! written and read back; what is refused is refused with the field and the rule.
 #![allow(clippy::unwrap_used, reason = "tests, and their helpers")]
+#![allow(clippy::too_many_lines, reason = "lists of cases")]
 
 mod plan_sim;
 
@@ -22,7 +23,7 @@ fn times() -> impl Strategy<Value = Duration> {
     prop::sample::select(vec![
         Duration::ZERO,
         ns,
-        Duration::from_millis(10) - ns,
+        Duration::from_nanos(9_999_999),
         Duration::from_millis(10),
         Duration::new(1, 999_999_999),
         Duration::from_secs(3600) + ns,
@@ -220,7 +221,9 @@ impl Spoil {
 fn spoiled() -> impl Strategy<Value = AppSpec> {
     (app(), prop::collection::vec(spoil(), 0..4)).prop_map(|(app, spoils)| {
         let mut spec = AppSpec::from(app);
-        spoils.into_iter().for_each(|spoil| spoil.put_into(&mut spec));
+        for spoil in spoils {
+            spoil.put_into(&mut spec);
+        }
         spec
     })
 }

@@ -1,5 +1,6 @@
 //! Every field of an app refuses hostile values, naming the field (F20 and F22 of the fault table).
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(clippy::too_many_lines, reason = "lists of cases")]
 
 use lb_core::*;
 use serde_json::{Value, json};

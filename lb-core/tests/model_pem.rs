@@ -1,5 +1,6 @@
 //! Certificate files as people and tools write them.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(clippy::too_many_lines, reason = "lists of cases")]
 
 use lb_core::CertificatePem;
 use lb_core::conformance::strategies::certificate;

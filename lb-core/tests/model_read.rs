@@ -1,5 +1,6 @@
 //! Errors about an app file read well: where, which field, what would be right.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
+#![allow(clippy::too_many_lines, reason = "lists of cases")]
 
 use lb_core::{App, Count};
 

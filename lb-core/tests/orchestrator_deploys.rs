@@ -4,9 +4,11 @@
 mod orchestrator_support;
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use lb_core::{
-    ErrorKind, ImageDigest, MemoryLedgerStore, Orchestrator, Replicas, Revision, Scaling, Status,
+    AppChange, AppStore, ClusterSpec, ErrorKind, FileAppStore, ImageDigest, MemoryLedgerStore,
+    Orchestrator, Replicas, Revision, Scaling, Status,
 };
 use orchestrator_support::{PATIENCE, Rig, app, app_with, name, settled};
 
@@ -112,4 +114,27 @@ async fn what_has_no_effect_is_said_for_as_long_as_it_is_deployed() {
     });
     platform.deploy(&moves).await.unwrap();
     platform.wait_for(|status| !says(status), PATIENCE).await.unwrap();
+}
+
+/// The last deploy was undone without a word.
+#[tokio::test]
+async fn apps_that_were_lost_with_a_damaged_file_are_a_trouble_of_the_status() {
+    let directory = tempfile::tempdir().unwrap();
+    let open = async || Arc::new(FileAppStore::open(directory.path()).await.unwrap());
+    let store = open().await;
+    store.put(&app("shop", "shop:1", 1), AppChange::Deploy).await.unwrap();
+    store.put(&app("blog", "blog:1", 1), AppChange::Deploy).await.unwrap();
+    let file = directory.path().join("apps.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, &text[..text.len() - 4]).unwrap();
+    let cluster = ClusterSpec::new("demo".parse().unwrap());
+    let platform = Orchestrator::builder(cluster).apps(open().await).start().await.unwrap();
+    let told = |status: &Status| status.troubles.contains_key("apps");
+    let status = platform.wait_for(told, PATIENCE).await.unwrap();
+    let text = status.troubles["apps"].to_string();
+    assert!(text.contains("\"blog\"") || text.contains("cannot be read"), "{text}");
+    std::fs::remove_file(&file).unwrap();
+    let gone = |status: &Status| !status.troubles.contains_key("apps");
+    platform.wait_for(gone, PATIENCE).await.unwrap();
+    platform.shutdown().await;
 }

@@ -116,8 +116,8 @@ impl LoopSettings {
             ("sample", self.sample),
             ("lease", self.lease),
         ];
-        let times = times.into_iter().chain(self.deadlines.all());
-        if let Some((field, _)) = times.into_iter().find(|(_, time)| !TIMES.contains(time)) {
+        let mut times = times.into_iter().chain(self.deadlines.all());
+        if let Some((field, _)) = times.find(|(_, time)| !TIMES.contains(time)) {
             return wrong(field, "must be 1ms to 24h");
         }
         if self.shutdown > *TIMES.end() {

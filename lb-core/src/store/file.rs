@@ -1,6 +1,6 @@
 //! Apps, ledger and leadership in the files of one directory: enough for a platform on one machine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use futures_util::stream::{self, BoxStream};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::snapshot::{Fallback, Mark, Payload, Snapshot, io_error, open_lock};
+use super::disk::{io_error, open_lock, shown};
+use super::salvage::Salvage;
+use super::snapshot::{Fallback, Mark, Payload, Reading, Snapshot};
 use super::{
     AppChange, AppSet, AppStore, Generation, Latest, Leadership, LedgerStore, Standing, StoredApp,
     Term, fenced, put_into,
@@ -36,7 +38,8 @@ const LOOK_AGAIN_MOST: Duration = Duration::from_secs(30);
 /// An [`AppStore`] in `apps.json` of a directory.
 ///
 /// The file holds secrets and is readable by its owner only. A damaged file gives way to
-/// `apps.previous.json`. Other processes may put apps too: whoever watches hears of it within a second.
+/// `apps.previous.json`; watchers hear so ([`AppSet::trouble`]) with what was lost, as long as the damaged file
+/// is there: the next change keeps it aside as `apps.json.damaged`. Other processes may put apps too: whoever watches hears of it within a second.
 #[derive(Debug)]
 pub struct FileAppStore(Arc<AppFile>);
 
@@ -54,7 +57,7 @@ struct AppFile {
 struct Kept {
     /// Of the latest `put`, also of an app that was removed.
     generation: Generation,
-    apps: AppSet,
+    apps: BTreeMap<AppName, StoredApp>,
 }
 
 impl Payload for Kept {
@@ -88,8 +91,7 @@ impl FileAppStore {
     pub async fn open(directory: impl Into<PathBuf>) -> Result<Self> {
         let file = Snapshot::new(directory.into(), "apps", APPS_SCHEMA, Fallback::Previous);
         let open = move || {
-            let Kept { apps, .. } = file.read()?.unwrap_or_default();
-            let apps = Latest::new(Ok(Arc::new(apps)));
+            let apps = Latest::new(Ok(Arc::new(set(&file, file.read()?))));
             Ok(Self(Arc::new(AppFile { file, apps, turns: Turns::default() })))
         };
         blocking("open", open).await
@@ -106,8 +108,9 @@ impl FileAppStore {
                 let mut kept = old.unwrap_or_default();
                 change(&mut kept).map(|()| kept)
             })?;
-            store.apps.tell_news(Arc::new(kept.apps));
-            Ok(kept.generation)
+            let generation = kept.generation;
+            store.apps.tell_news(Arc::new(set(&store.file, Reading::whole(kept))));
+            Ok(generation)
         };
         self.0.turns.take(operation, work).await
     }
@@ -118,14 +121,44 @@ impl AppFile {
     async fn look(self: Arc<Self>, known: Option<Mark>) -> Result<Option<Mark>> {
         let store = self.clone();
         let look = move || {
-            let mark = store.file.mark()?;
+            let mark = Some(store.file.mark()?);
             if mark != known {
-                store.apps.tell_news(Arc::new(store.file.read()?.unwrap_or_default().apps));
+                store.apps.tell_news(Arc::new(set(&store.file, store.file.read()?)));
             }
             Ok(mark)
         };
         self.turns.take("watch", look).await
     }
+}
+
+/// The apps as they were read, and what was lost of them.
+fn set(file: &Snapshot<Kept>, reading: Reading<Kept>) -> AppSet {
+    let Kept { apps, .. } = reading.value.unwrap_or_default();
+    let damaged: Vec<PathBuf> = file.aside().chain(reading.damage.map(|_| file.file())).collect();
+    let trouble = (!damaged.is_empty()).then(|| trouble(&damaged, &apps));
+    AppSet { apps, trouble }
+}
+
+fn trouble(damaged: &[PathBuf], apps: &BTreeMap<AppName, StoredApp>) -> Error {
+    let read: Vec<_> = damaged.iter().flat_map(|path| Salvage::read(path).apps).collect();
+    let is_newer = |(name, generation): &&(AppName, Generation)| {
+        apps.get(name).is_none_or(|known| known.generation < *generation)
+    };
+    let lost: BTreeSet<_> =
+        read.iter().filter(is_newer).map(|(name, _)| format!("\"{name}\"")).collect();
+    let what = match (lost.is_empty(), read.is_empty()) {
+        (false, _) => {
+            format!("lost was what it says of {}", lost.into_iter().collect::<Vec<_>>().join(", "))
+        }
+        (true, true) => "which app its last change was of cannot be read".to_owned(),
+        (true, false) => "what can be read of it is there again".to_owned(),
+    };
+    let rule = format!(
+        "is damaged, and the apps are those of before its last change: {what}. Deploy or remove again what is \
+         missing, and delete the damaged file"
+    );
+    let paths: Vec<_> = damaged.iter().map(|path| shown(path)).collect();
+    Error::new(ErrorKind::Corrupt, "read", paths.join(", "), rule)
 }
 
 #[async_trait]
@@ -167,7 +200,8 @@ impl AppStore for FileAppStore {
     }
 }
 
-/// A [`LedgerStore`] in `ledger.json` of a directory. A damaged file gives way to `ledger.previous.json`.
+/// A [`LedgerStore`] in `ledger.json` of a directory. A damaged file gives way to `ledger.previous.json`; where both
+/// are, the next ledger is begun anew. What was damaged is kept aside as `ledger.json.damaged`.
 #[derive(Debug)]
 pub struct FileLedgerStore {
     file: Arc<Snapshot<Saved>>,
@@ -190,7 +224,7 @@ impl FileLedgerStore {
                 directory.into(),
                 "ledger",
                 LEDGER_SCHEMA,
-                Fallback::Previous,
+                Fallback::Anew,
             )),
             turns: Turns::default(),
         }
@@ -202,7 +236,10 @@ impl LedgerStore for FileLedgerStore {
     async fn load(&self) -> Result<Option<Ledger>> {
         let file = self.file.clone();
         let saved = blocking("load", move || file.read()).await?;
-        Ok(saved.map(|saved| saved.ledger))
+        if let Some(error) = saved.damage {
+            tracing::warn!(%error, "the ledger before it is taken");
+        }
+        Ok(saved.value.map(|saved| saved.ledger))
     }
 
     async fn save(&self, ledger: &Ledger, term: Term) -> Result<()> {
@@ -239,6 +276,7 @@ impl Leadership for FileLeadership {
         let candidate = Candidate {
             directory: self.directory.clone(),
             held: None,
+            begun: None,
             follows: false,
             pause: Duration::ZERO,
         };
@@ -255,6 +293,8 @@ struct Candidate {
     directory: Arc<Path>,
     /// The lock, while it leads.
     held: Option<std::fs::File>,
+    /// A term that has begun and was not told yet.
+    begun: Option<Term>,
     /// Whether it has been told that it follows.
     follows: bool,
     pause: Duration,
@@ -263,6 +303,9 @@ struct Candidate {
 impl Candidate {
     /// The standing once it differs from what was told before, or an error.
     async fn next(&mut self) -> Result<Standing> {
+        if let Some(term) = self.begun.take() {
+            return Ok(Standing::Leader(term));
+        }
         if self.held.is_some() {
             std::future::pending::<()>().await;
         }
@@ -270,9 +313,11 @@ impl Candidate {
             tokio::time::sleep(self.pause).await;
             let directory = self.directory.clone();
             match blocking("campaign", move || take_seat(&directory)).await {
-                Ok(Some((lock, term))) => {
+                Ok(Some(Seat { lock, term, damage })) => {
                     self.held = Some(lock);
-                    return Ok(Standing::Leader(term));
+                    let Some(damage) = damage else { return Ok(Standing::Leader(term)) };
+                    self.begun = Some(term);
+                    return Err(damage);
                 }
                 Ok(None) => {
                     self.pause = LOOK_AGAIN;
@@ -292,8 +337,26 @@ impl Candidate {
 
 impl Payload for Term {}
 
+/// The term that saved a ledger; the rest of it does not matter here.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedBy {
+    term: Term,
+}
+
+impl Payload for SavedBy {}
+
+struct Seat {
+    lock: std::fs::File,
+    term: Term,
+    /// What was wrong with the counter.
+    damage: Option<Error>,
+}
+
 /// Takes the lock and begins the next term; `None` while another holds it.
-fn take_seat(directory: &Path) -> Result<Option<(std::fs::File, Term)>> {
+///
+/// A counter that was lost begins above the term of the ledger, a damaged one also above all that can have been
+/// counted: at the milliseconds of the wall clock.
+fn take_seat(directory: &Path) -> Result<Option<Seat>> {
     let path = directory.join("leader.lock");
     std::fs::create_dir_all(directory).map_err(|e| io_error("make", directory, e))?;
     let lock = open_lock(&path).map_err(|e| io_error("open", &path, e))?;
@@ -304,8 +367,17 @@ fn take_seat(directory: &Path) -> Result<Option<(std::fs::File, Term)>> {
     }
     let counter =
         Snapshot::<Term>::new(directory.to_owned(), "term", TERM_SCHEMA, Fallback::Refuse);
-    let term = counter.update(|last| Ok(Term(last.unwrap_or_default().0 + 1)))?;
-    Ok(Some((lock, term)))
+    let damage = counter.read().err().filter(|e| e.kind() == ErrorKind::Corrupt);
+    let ledger =
+        Snapshot::<SavedBy>::new(directory.to_owned(), "ledger", LEDGER_SCHEMA, Fallback::Anew);
+    let saved = ledger.read().ok().and_then(|ledger| ledger.value).map(|by| by.term);
+    let now = SystemClock::new().now().wall.as_millisecond();
+    let above = Term(u64::try_from(now).unwrap_or_default());
+    let term = counter.update_from(Some(above), |last| {
+        let last = last.unwrap_or_default().max(saved.unwrap_or_default());
+        Ok(Term(last.0.saturating_add(1)))
+    })?;
+    Ok(Some(Seat { lock, term, damage }))
 }
 
 /// Changes one at a time, in the order they were asked for: one whose caller is gone holds its turn until it

@@ -119,7 +119,13 @@ impl Reign {
             }
         };
         self.heard.apps = true;
-        self.troubles.remove("apps");
+        let before = self.troubles.remove("apps");
+        if let Some(error) = &apps.trouble {
+            if before.as_ref() != Some(error) {
+                self.shared.tell(Happened::Trouble { part: "apps", error: error.clone() });
+            }
+            self.troubles.insert("apps".to_owned(), error.clone());
+        }
         let mut before = std::mem::take(&mut self.world.apps);
         for (name, stored) in apps.iter() {
             let view = match before.remove(name) {
