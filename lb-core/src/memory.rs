@@ -3,6 +3,7 @@
 //! Each value is a cheap handle: clones share one state, so that a test keeps one and gives the other
 //! away as `Arc<dyn ...>`. Time is tokio's, so a paused clock pauses leases and start-up times.
 
+mod answers;
 mod balancer;
 mod connector;
 mod engine;

@@ -18,6 +18,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::check::{Asker, over_network};
 use self::health::Origin;
 use self::ports::{probing, targets};
 use crate::error::Result;
@@ -60,6 +61,7 @@ pub struct Probed {
 pub struct ProbedBuilder {
     inner: Arc<dyn ContainerRuntime>,
     reach: Reach,
+    asker: Asker,
 }
 
 type Reach = Arc<dyn Fn(SocketAddr) -> SocketAddr + Send + Sync>;
@@ -78,14 +80,24 @@ impl ProbedBuilder {
         Self { reach: Arc::new(reach), ..self }
     }
 
+    /// Somebody else asks: the simulation, where nobody listens.
+    #[cfg(feature = "sim")]
+    #[must_use]
+    pub(crate) fn asker(self, asker: Asker) -> Self {
+        Self { asker, ..self }
+    }
+
     /// Starts to look at the containers. Must be called within a tokio runtime.
     pub fn build(self) -> Probed {
         let shared = Arc::new(Shared {
             inner: self.inner.clone(),
-            reach: self.reach,
+            asking: Asking {
+                reach: self.reach,
+                asker: self.asker,
+                turns: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
+            },
             probes: Mutex::default(),
             changes: broadcast::channel(EVENTS_KEPT).0,
-            turns: Arc::new(Semaphore::new(PROBES_AT_ONCE)),
         });
         let watcher = tokio::spawn(follow(self.inner, Arc::downgrade(&shared)));
         Probed { shared, _watcher: AbortOnDropHandle::new(watcher) }
@@ -95,15 +107,23 @@ impl ProbedBuilder {
 impl Probed {
     /// Wraps a runtime.
     pub fn builder(inner: Arc<dyn ContainerRuntime>) -> ProbedBuilder {
-        ProbedBuilder { inner, reach: Arc::new(|address| address) }
+        let asker: Asker = Arc::new(|address, check| over_network(address, check).boxed());
+        ProbedBuilder { inner, reach: Arc::new(|address| address), asker }
     }
 }
 
 struct Shared {
     inner: Arc<dyn ContainerRuntime>,
-    reach: Reach,
+    asking: Asking,
     probes: Mutex<Probes>,
     changes: broadcast::Sender<RuntimeEvent>,
+}
+
+/// How ports are asked.
+#[derive(Clone)]
+struct Asking {
+    reach: Reach,
+    asker: Asker,
     turns: Arc<Semaphore>,
 }
 

@@ -1,11 +1,13 @@
 //! A whole cluster in memory under a paused clock and one seed (feature `sim`).
 //!
 //! [`run`] draws a story from a seed and lets it happen to a real [`Orchestrator`](crate::Orchestrator) over
-//! the in-memory backends: apps are deployed, changed and removed while containers die, hosts die, return,
-//! stall and lie, engines fail, hang, answer late and lose events, reloads fail, links are cut, stores and
-//! leaders come and go, and the wall clock jumps. After each step what is really there is compared with what
-//! must hold ([`Invariant`]); then all faults stop, and the cluster must become what was asked for, and
-//! nothing be left once everything is removed.
+//! the in-memory backends, which take as long over calls as real ones do: apps are deployed, undone, flipped,
+//! many in a row, changed and removed while containers die and hang, hosts die, return, stall and lie, lose
+//! their networks, engines fail, hang, answer late and lose events, reloads fail, balancers are edited by hand,
+//! links are cut, stores and leaders come and go, and the wall clock jumps. Readiness is found out by
+//! [`Probed`](crate::Probed), as on every host. After each step what is really there, what clients get and what
+//! the status tells are compared with what must hold ([`Invariant`]); then all faults stop, and the cluster
+//! must become what was asked for, and nothing be left once everything is removed.
 //!
 //! One seed is one run: the trace of two is the same, byte for byte.
 //!

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use lb_core::sim::{Invariant, Options, run};
 
 /// Things that happen in each story here; `simulate` tells longer ones, and more.
-const STEPS: u32 = 20;
+const STEPS: u32 = 12;
 
 /// How often an invariant must be judged in a hundred stories, or they are not about it: half of what it is.
 fn enough(invariant: Invariant) -> u64 {
@@ -14,6 +14,9 @@ fn enough(invariant: Invariant) -> u64 {
         Invariant::Address => 70_000,
         Invariant::Floor => 3_000,
         Invariant::Drain => 50,
+        Invariant::Served => 1_000,
+        Invariant::Reason => 150,
+        Invariant::Told => 40_000,
         // All is as asked for, and still is a while later.
         Invariant::Convergence => 200,
         Invariant::LeftBehind => 100,

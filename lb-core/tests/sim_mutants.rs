@@ -55,6 +55,26 @@ fn a_request_cut_before_its_time_is_seen() {
 }
 
 #[test]
+fn starts_that_wait_while_a_table_comes_in_force_are_seen() {
+    is_caught(Mutant::Quarantines);
+}
+
+#[test]
+fn an_instance_that_hangs_for_good_is_seen() {
+    is_caught(Mutant::WaitsForTheHung);
+}
+
+#[test]
+fn what_is_said_to_be_served_and_is_not_is_seen() {
+    is_caught(Mutant::BelievesItIsServed);
+}
+
+#[test]
+fn a_status_that_never_says_why_is_seen() {
+    is_caught(Mutant::SaysNothing);
+}
+
+#[test]
 fn a_cluster_that_does_not_converge_is_seen() {
     is_caught(Mutant::GivesUp);
 }

@@ -39,7 +39,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     /// Asked for and not yet taken up: of calls that wait, the latest wins.
     asked: Option<Arc<RoutingTable>>,
-    table: Option<Arc<RoutingTable>>,
+    pub(super) table: Option<Arc<RoutingTable>>,
     /// The hash of `table`: it is asked for far more often than it changes.
     hash: Option<TableHash>,
     tables: VecDeque<Arc<RoutingTable>>,
@@ -170,7 +170,7 @@ impl State {
         Ok(Applied { table: hash, change, set_aside })
     }
 
-    fn put_in_force(&mut self, table: Arc<RoutingTable>, hash: TableHash) {
+    pub(super) fn put_in_force(&mut self, table: Arc<RoutingTable>, hash: TableHash) {
         let cut = &mut self.cut;
         self.traffic.retain(|name, traffic| {
             let servers = table.backends.get(name).map(|b| &b.servers);

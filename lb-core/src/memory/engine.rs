@@ -61,9 +61,17 @@ pub(super) struct Engine {
     made: u64,
     /// Clusters beside the first.
     pub(super) owners: Owner,
+    /// Listings do not tell readiness; see [`MemoryRuntime::hide_readiness`](super::MemoryRuntime).
+    pub(super) hides_readiness: bool,
     /// Counts what the holder did, so that whoever compares need not.
     #[cfg(feature = "sim")]
     pub(super) changes: u64,
+    /// Containers that ended by themselves, since somebody looked.
+    #[cfg(feature = "sim")]
+    pub(super) died: Vec<ContainerName>,
+    /// Containers that were ready at any time.
+    #[cfg(feature = "sim")]
+    pub(super) ever_ready: BTreeSet<ContainerName>,
     /// What nobody has heard yet; the holder sends it.
     pub(super) news: Vec<News>,
 }
@@ -80,6 +88,10 @@ pub(super) struct Entry {
     pinned: Option<Readiness>,
     /// What it wrote.
     written: String,
+    /// Runs, and answers nobody.
+    paused: bool,
+    /// Its network went away under it: nobody reaches it.
+    detached: bool,
     work: Work,
 }
 
@@ -216,6 +228,8 @@ impl Engine {
             readiness: Readiness::NotReady("not started".into()),
             pinned: None,
             written: String::new(),
+            paused: false,
+            detached: false,
             work: Work::default(),
         };
         self.containers.insert(spec.name.clone(), entry);
@@ -305,6 +319,28 @@ impl Engine {
             || held.flat_map(|e| &e.spec.publish).any(|p| p.host == port && meets(p.address))
     }
 
+    /// Its network goes away, whoever made it, and what is attached runs on without an address.
+    pub(super) fn lose_networks(&mut self) {
+        self.networks.clear();
+        for name in self.names() {
+            self.change(&name, |entry| {
+                entry.detached |= matches!(entry.spec.network, Attachment::Network { .. });
+            });
+        }
+    }
+
+    /// The first half of a stop that is not done at once: the container has ended and is still there.
+    pub(super) fn end_to_stop(&mut self, owner: Owner, name: &ContainerName) {
+        let stops = |e: &&mut Entry| {
+            e.owner == owner
+                && e.state == ContainerState::Running
+                && e.spec.restart != Restart::Always
+        };
+        let Some(entry) = self.containers.get_mut(name).filter(stops) else { return };
+        entry.exit(Exit { code: 143, out_of_memory: false, output: String::new() });
+        self.news.push(News { to: Some(owner), event: RuntimeEvent::Exited(name.clone()) });
+    }
+
     pub(super) fn stop(&mut self, owner: Owner, name: &ContainerName) -> Result<()> {
         if self.is_foreign(owner, name) {
             let subject = format!("container \"{name}\"");
@@ -323,11 +359,12 @@ impl Engine {
     pub(super) fn end(&mut self, name: &ContainerName, exit: &Exit) -> bool {
         let running = |e: &&mut Entry| e.state == ContainerState::Running;
         let Some(entry) = self.containers.get_mut(name).filter(running) else { return false };
-        entry.state = ContainerState::Exited(Exit { output: String::new(), ..exit.clone() });
         entry.written.push_str(&exit.output);
-        entry.readiness = Readiness::NotReady("exited".into());
+        entry.exit(Exit { output: String::new(), ..exit.clone() });
         let again = entry.spec.restart == Restart::Always;
         self.news.push(News { to: Some(entry.owner), event: RuntimeEvent::Exited(name.clone()) });
+        #[cfg(feature = "sim")]
+        self.died.push(name.clone());
         if again {
             self.start(name);
             self.settle(name, Readiness::Ready);
@@ -348,11 +385,21 @@ impl Engine {
         self.change(name, |entry| entry.pinned = None);
     }
 
+    /// It runs on and answers nobody, or does again.
+    pub(super) fn pause(&mut self, name: &ContainerName, paused: bool) {
+        self.change(name, |entry| entry.paused = paused);
+    }
+
     fn change(&mut self, name: &ContainerName, change: impl FnOnce(&mut Entry)) {
+        let hides = self.hides_readiness;
         let Some(entry) = self.containers.get_mut(name) else { return };
         let before = entry.shown();
         change(entry);
-        if entry.shown() != before {
+        #[cfg(feature = "sim")]
+        if entry.shown() == Readiness::Ready && entry.state == ContainerState::Running {
+            self.ever_ready.insert(name.clone());
+        }
+        if entry.shown() != before && !hides {
             let event = RuntimeEvent::ReadyChanged(name.clone());
             self.news.push(News { to: Some(entry.owner), event });
         }
@@ -364,7 +411,31 @@ impl Engine {
     }
 
     pub(super) fn list(&self, owner: Owner) -> Vec<Container> {
-        self.containers.values().filter(|e| e.owner == owner).map(Entry::seen).collect()
+        let ours = self.containers.values().filter(|e| e.owner == owner);
+        ours.map(|entry| self.seen(entry)).collect()
+    }
+
+    fn seen(&self, entry: &Entry) -> Container {
+        let hidden = self.hides_readiness && entry.state == ContainerState::Running;
+        Container {
+            name: entry.spec.name.clone(),
+            id: entry.id.clone(),
+            role: entry.spec.role,
+            spec: entry.hash.clone(),
+            labels: entry.spec.labels.clone(),
+            state: entry.state.clone(),
+            readiness: if hidden { Readiness::Unknown } else { entry.shown() },
+        }
+    }
+
+    /// Who answers at an address, if anybody is there.
+    pub(super) fn at(&self, address: Ipv4Addr) -> Option<&Entry> {
+        let is_there = |e: &&Entry| {
+            let there =
+                matches!(e.spec.network, Attachment::Network { address: a, .. } if a == address);
+            there && e.state == ContainerState::Running && !e.detached
+        };
+        self.containers.values().find(is_there)
     }
 
     pub(super) fn running(&self, owner: Owner) -> impl Iterator<Item = (&ContainerName, Work)> {
@@ -405,22 +476,23 @@ impl Entry {
         !matches!(self.state, ContainerState::Exited(_))
     }
 
+    fn exit(&mut self, exit: Exit) {
+        self.state = ContainerState::Exited(exit);
+        self.readiness = Readiness::NotReady("exited".into());
+        self.paused = false;
+    }
+
     pub(super) fn shown(&self) -> Readiness {
+        let says = |why: &str| Readiness::NotReady(why.into());
         match (&self.state, &self.pinned) {
+            (ContainerState::Running, _) if self.detached => says("has no network"),
+            (ContainerState::Running, _) if self.paused => says("no answer"),
             (ContainerState::Running, Some(pinned)) => pinned.clone(),
             _ => self.readiness.clone(),
         }
     }
 
-    fn seen(&self) -> Container {
-        Container {
-            name: self.spec.name.clone(),
-            id: self.id.clone(),
-            role: self.spec.role,
-            spec: self.hash.clone(),
-            labels: self.spec.labels.clone(),
-            state: self.state.clone(),
-            readiness: self.shown(),
-        }
+    pub(super) const fn is_paused(&self) -> bool {
+        self.paused
     }
 }

@@ -57,6 +57,7 @@ struct State {
     lasting: BTreeMap<Op, ErrorKind>,
     delays: BTreeMap<Op, Duration>,
     once: BTreeMap<Op, VecDeque<Duration>>,
+    paces: BTreeMap<Op, Duration>,
     calls: BTreeMap<Op, u64>,
 }
 
@@ -91,6 +92,12 @@ impl Faults {
     /// The next such call takes so long. Repeated, so many calls do in turn.
     pub fn delay_next(&self, op: Op, delay: Duration) {
         lock(&self.0.state).once.entry(op).or_default().push_back(delay);
+    }
+
+    /// Each such call takes so long where no fault says otherwise, its work done half-way through: what a
+    /// sound backend takes. Stays when faults are [cleared](Self::clear).
+    pub fn pace(&self, op: Op, pace: Duration) {
+        lock(&self.0.state).paces.insert(op, pace);
     }
 
     /// Nothing goes on from now on: calls wait for [`go_on`](Self::go_on), and those that wait longer than this
@@ -137,22 +144,22 @@ impl Faults {
         subject: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let (delay, failure) = self.begin(op);
-        if let Some(delay) = delay.filter(|d| !d.is_zero()) {
-            tokio::time::sleep(delay).await;
-        }
+        let Begun { before, after, failure } = self.begin(op);
+        rest(before).await;
         let failed = |kind, what| Err(Error::new(kind, format!("{op:?}"), subject, what));
         if self.is_stuck().await {
             return failed(ErrorKind::Timeout, "nothing went on, as asked for");
         }
-        match failure {
+        let result = match failure {
             None => work.await,
             Some(Failure::Before(kind)) => failed(kind, "a fault was asked for"),
             Some(Failure::After(kind)) => {
                 work.await?;
                 failed(kind, "the answer was lost, as asked for")
             }
-        }
+        };
+        rest(after).await;
+        result
     }
 
     /// Waits while nothing goes on; whether that took too long.
@@ -161,12 +168,30 @@ impl Faults {
         tokio::time::timeout(deadline, self.0.stalled.wait_for(Option::is_none)).await.is_err()
     }
 
-    fn begin(&self, op: Op) -> (Option<Duration>, Option<Failure>) {
+    fn begin(&self, op: Op) -> Begun {
         let mut state = lock(&self.0.state);
         *state.calls.entry(op).or_default() += 1;
         let next = state.failures.get_mut(&op).and_then(VecDeque::pop_front);
         let failure = next.or_else(|| state.lasting.get(&op).copied().map(Failure::Before));
         let once = state.once.get_mut(&op).and_then(VecDeque::pop_front);
-        (once.or_else(|| state.delays.get(&op).copied()), failure)
+        let delay = once.or_else(|| state.delays.get(&op).copied());
+        let half = state.paces.get(&op).copied().unwrap_or_default() / 2;
+        let (before, after) = delay.map_or((half, half), |delay| (delay, Duration::ZERO));
+        Begun { before, after, failure }
+    }
+}
+
+/// A call that has begun.
+struct Begun {
+    /// Time until its work,
+    before: Duration,
+    /// and until its answer.
+    after: Duration,
+    failure: Option<Failure>,
+}
+
+async fn rest(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
     }
 }

@@ -1,6 +1,9 @@
 //! Backends in memory that do not tell the truth, on request: what no contract allows, and what happens.
 
+use std::sync::Arc;
+
 use super::{MemoryBalancer, MemoryRuntime, lock};
+use crate::routing::RoutingTable;
 use crate::runtime::Container;
 
 /// What an engine says that is not so.
@@ -35,6 +38,16 @@ impl MemoryBalancer {
     /// comes up, until [`heed_tables`](Self::heed_tables). Its traffic still tells which table is.
     pub fn ignore_tables(&self) {
         lock(&self.shared.state).ignores = true;
+    }
+
+    /// Somebody edits what is in force behind the platform's back. Traffic tells the hash of what is there now,
+    /// which is nobody's table.
+    pub fn edit_by_hand(&self, edit: impl FnOnce(&mut RoutingTable)) {
+        let mut state = lock(&self.shared.state);
+        let Some(mut table) = state.table.clone() else { return };
+        edit(Arc::make_mut(&mut table));
+        let hash = table.hash();
+        state.put_in_force(table, hash);
     }
 
     /// Tables come in force again.

@@ -46,6 +46,8 @@ pub(super) struct Shared {
     events: broadcast::Sender<News>,
     keyed: Keyed<String>,
     faults: Faults,
+    /// How long a container that was stopped is there before it is removed.
+    pub(super) removal: Mutex<Duration>,
     clock: SystemClock,
     began: Now,
 }
@@ -78,6 +80,7 @@ impl MemoryRuntime {
             events: broadcast::channel(EVENTS_KEPT).0,
             keyed: Keyed::default(),
             faults: Faults::default(),
+            removal: Mutex::default(),
             began: clock.now(),
             clock,
         };
@@ -221,7 +224,7 @@ impl Behaviours {
 
 impl Shared {
     /// Changes the engine and tells listeners what came of it, in order.
-    fn with<T>(&self, change: impl FnOnce(&mut Engine) -> T) -> T {
+    pub(super) fn with<T>(&self, change: impl FnOnce(&mut Engine) -> T) -> T {
         let mut engine = lock(&self.engine);
         let result = change(&mut engine);
         #[cfg(feature = "sim")]
@@ -358,8 +361,19 @@ impl ContainerRuntime for MemoryRuntime {
 
     async fn stop(&self, name: &ContainerName, _grace: Duration) -> Result<()> {
         let (key, name, owner) = (container_key(name), name.clone(), self.owner);
-        let work = move |s: &Arc<Shared>| s.with(|engine| engine.stop(owner, &name));
-        self.shared.mutate(Op::Stop, "stop", key, work).await
+        let (shared, subject) = (self.shared.clone(), key.clone());
+        let call = async move {
+            let work = async {
+                let removal = *lock(&shared.removal);
+                if !removal.is_zero() {
+                    shared.with(|engine| engine.end_to_stop(owner, &name));
+                    tokio::time::sleep(removal).await;
+                }
+                shared.with(|engine| engine.stop(owner, &name))
+            };
+            shared.faults.around(Op::Stop, &subject, work).await
+        };
+        self.shared.keyed.run(key, "stop", CALL_DEADLINE, call).await
     }
 
     async fn list(&self) -> Result<Vec<Container>> {

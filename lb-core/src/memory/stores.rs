@@ -114,8 +114,14 @@ impl AppStore for MemoryAppStore {
 /// A [`LedgerStore`] in memory. Clones share one ledger.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryLedgerStore {
-    saved: Arc<Mutex<Option<(Ledger, Term)>>>,
+    saved: Arc<Mutex<Saved>>,
     faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct Saved {
+    ledger: Option<(Ledger, Term)>,
+    damaged: bool,
 }
 
 impl MemoryLedgerStore {
@@ -131,24 +137,35 @@ impl MemoryLedgerStore {
 
     /// The ledger is gone.
     pub fn lose(&self) {
-        *lock(&self.saved) = None;
+        *lock(&self.saved) = Saved::default();
+    }
+
+    /// What is saved cannot be read any more: `load` fails with `Corrupt` until the next `save`.
+    pub fn damage(&self) {
+        lock(&self.saved).damaged = true;
     }
 }
 
 #[async_trait]
 impl LedgerStore for MemoryLedgerStore {
     async fn load(&self) -> Result<Option<Ledger>> {
-        let load = || Ok(lock(&self.saved).as_ref().map(|(ledger, _)| ledger.clone()));
+        let load = || match &*lock(&self.saved) {
+            Saved { damaged: true, .. } => {
+                let text = "is damaged, as asked for";
+                Err(Error::new(ErrorKind::Corrupt, "load", "ledger", text))
+            }
+            Saved { ledger, .. } => Ok(ledger.as_ref().map(|(ledger, _)| ledger.clone())),
+        };
         self.faults.call(Op::Load, "ledger", load).await
     }
 
     async fn save(&self, ledger: &Ledger, term: Term) -> Result<()> {
         let save = || {
             let mut saved = lock(&self.saved);
-            match &*saved {
+            match &saved.ledger {
                 Some((_, seen)) if *seen > term => Err(fenced(term, *seen)),
                 _ => {
-                    *saved = Some((ledger.clone(), term));
+                    *saved = Saved { ledger: Some((ledger.clone(), term)), damaged: false };
                     Ok(())
                 }
             }

@@ -39,4 +39,15 @@ impl MemoryRuntime {
     pub(crate) fn networks(&self) -> usize {
         lock(&self.shared.engine).networks.len()
     }
+
+    /// Whether a container of this name was ready at any time, between two looks too.
+    pub(crate) fn was_ready(&self, name: &str) -> bool {
+        let name = ContainerName::new(name);
+        name.is_ok_and(|name| lock(&self.shared.engine).ever_ready.contains(&name))
+    }
+
+    /// The containers that ended by themselves since this was asked last.
+    pub(crate) fn take_died(&self) -> Vec<ContainerName> {
+        std::mem::take(&mut lock(&self.shared.engine).died)
+    }
 }

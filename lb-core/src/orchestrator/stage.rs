@@ -168,7 +168,9 @@ impl Snapshot {
 fn lacks(view: &AppView, ledger: &AppLedger, target: Revision) -> Option<String> {
     let wanted = ledger.wanted.unwrap_or(view.app.replicas.min);
     let of_target = |record: &&InstanceLedger| record.revision == target;
-    let serves = |record: &&InstanceLedger| matches!(record.phase, Phase::Serving { .. });
+    let serves = |record: &&InstanceLedger| {
+        matches!(record.phase, Phase::Serving { .. }) && record.failing.is_none()
+    };
     let live = || ledger.instances.iter().filter(|record| record.is_live());
     let serving = live().filter(of_target).filter(serves).count() as u32;
     let others = live().filter(|record| !of_target(record)).count();

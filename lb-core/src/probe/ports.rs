@@ -54,9 +54,7 @@ pub(super) async fn probing(
     verdict: watch::Sender<Readiness>,
     origin: Origin,
 ) {
-    let Some((reach, turns)) = shared.upgrade().map(|s| (s.reach.clone(), s.turns.clone())) else {
-        return;
-    };
+    let Some(asking) = shared.upgrade().map(|s| s.asking.clone()) else { return };
     let ports = Mutex::new(vec![Readiness::Unknown; targets.len()]);
     let told = |index: usize, readiness: Readiness| {
         let mut ports = lock(&ports);
@@ -71,13 +69,14 @@ pub(super) async fn probing(
         }
     };
     let loops = targets.iter().enumerate().map(|(index, target)| {
-        let (told, reach, turns) = (&told, &reach, &turns);
+        let (told, asking) = (&told, &asking);
         let mut health = Health::new(&target.rules, origin, spread(&name, target.port));
         async move {
             loop {
                 tokio::time::sleep(health.pause()).await;
-                let Ok(turn) = turns.acquire().await else { return };
-                let answer = ask(reach(target.address), &target.rules).await;
+                let Ok(turn) = asking.turns.acquire().await else { return };
+                let address = (asking.reach)(target.address);
+                let answer = ask(&asking.asker, address, &target.rules).await;
                 drop(turn);
                 if let Some(readiness) = health.take(answer) {
                     told(index, in_port(target.port, readiness));

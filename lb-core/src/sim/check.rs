@@ -1,10 +1,14 @@
 //! What must hold at every step, checked against what is really there.
 
 mod address;
+mod client;
 mod drain;
 pub(super) mod end;
 mod floor;
+mod reason;
 mod route;
+mod served;
+mod told;
 mod truth;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,9 +18,13 @@ use std::time::Duration;
 use self::address::check_addresses;
 use self::drain::Drains;
 use self::floor::Floors;
+use self::reason::Reasons;
 use self::route::Routes;
+use self::served::Served;
+use self::told::Told;
 pub(super) use self::truth::Truth;
 use super::cluster::Cluster;
+use super::deploy::Deployment;
 use super::traffic::Traffic;
 use crate::model::HostId;
 
@@ -35,6 +43,12 @@ pub enum Invariant {
     Floor,
     /// Never a request cut before its app's drain time is over.
     Drain,
+    /// What dies or hangs is replaced, and what is deployed is served, within seconds where no fault acts.
+    Served,
+    /// Nothing waits without a reason, and what is down says why for as long as it is.
+    Reason,
+    /// What is told is so: events, what is ready, and that clients get what is said to be settled.
+    Told,
     /// Everything converges after the faults stop.
     Convergence,
     /// Nothing is left behind.
@@ -45,11 +59,14 @@ pub enum Invariant {
 
 impl Invariant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Route,
         Self::Address,
         Self::Floor,
         Self::Drain,
+        Self::Served,
+        Self::Reason,
+        Self::Told,
         Self::Convergence,
         Self::LeftBehind,
         Self::Alarm,
@@ -63,6 +80,9 @@ impl fmt::Display for Invariant {
             Self::Address => "an address of two",
             Self::Floor => "below the floor",
             Self::Drain => "a request cut",
+            Self::Served => "not served in time",
+            Self::Reason => "without a reason",
+            Self::Told => "told and not so",
             Self::Convergence => "no convergence",
             Self::LeftBehind => "left behind",
             Self::Alarm => "alarm",
@@ -100,6 +120,14 @@ impl Verdicts {
     }
 }
 
+/// What is new since the last step.
+#[derive(Debug, Clone, Copy)]
+struct Changes<'a> {
+    /// Whether anything is another way in truth.
+    changed: bool,
+    deployed: &'a [Deployment],
+}
+
 /// The checks of one run.
 #[derive(Debug, Default)]
 pub(super) struct Checks {
@@ -107,6 +135,9 @@ pub(super) struct Checks {
     routes: Routes,
     floors: Floors,
     drains: Drains,
+    served: Served,
+    reasons: Reasons,
+    said: Told,
     pub(super) verdicts: Verdicts,
     told: BTreeSet<String>,
     pub(super) violations: Vec<(Duration, Found)>,
@@ -116,6 +147,7 @@ impl Checks {
     /// One step.
     pub(super) fn look(&mut self, cluster: &mut Cluster, traffic: &mut Traffic) {
         let changed = self.truth.update(cluster);
+        let deployed = std::mem::take(&mut cluster.deployed);
         let verdicts = &mut self.verdicts;
         if changed {
             self.routes.compare(&self.truth, cluster, verdicts);
@@ -123,11 +155,10 @@ impl Checks {
             self.drains.compare(&self.truth, cluster, traffic, verdicts);
         }
         self.routes.look(cluster, verdicts);
-        self.floors.look(&self.truth, cluster, changed, verdicts);
-        for alarm in cluster.heard.drain(..) {
-            let holds = alarm.is_none();
-            verdicts.judge(Invariant::Alarm, holds, || alarm.unwrap_or_default());
-        }
+        self.floors.look(&self.truth, cluster, Changes { changed, deployed: &deployed }, verdicts);
+        self.served.look(&self.truth, cluster, &deployed, verdicts);
+        self.reasons.look(cluster, verdicts);
+        self.said.look(&self.truth, cluster, verdicts);
         self.tell(cluster);
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::process::Process;
+pub(super) use self::process::Waited;
 use super::clock::SimClock;
-use super::deploy::Deployment;
+use super::deploy::{Deployment, UNREADY_KNOWN};
 use super::dice::Dice;
 use super::host::{Ailment, Host};
 use super::mutant::Mutant;
@@ -19,14 +20,18 @@ use crate::memory::{
     MemoryRegistry, Op,
 };
 use crate::model::{AppName, ClusterId, ContainerName, HostId, ImageRef, InstanceId};
+use crate::orchestrator::Happened;
 use crate::plan::ClusterSpec;
 use crate::registry::HostRegistry as _;
-use crate::store::{AppChange, AppStore as _};
+use crate::runtime::Readiness;
+use crate::store::AppStore as _;
 
 /// How long a host's lease lasts.
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// Time between two renewals.
 const BEAT: Duration = Duration::from_secs(5);
+/// Longest time until what happens on a host that is well is known and decided upon.
+const DETECTION: Duration = Duration::from_secs(2);
 /// Most hosts.
 pub(super) const MOST_HOSTS: usize = 5;
 
@@ -46,15 +51,42 @@ pub(super) struct Cluster {
     pub(super) drains: BTreeMap<AppName, Vec<(Duration, Duration)>>,
     /// When an instance of each app last met a fault.
     pub(super) disturbed: BTreeMap<AppName, Duration>,
+    /// Until when each app may have fewer ready instances for checks that were made to fail.
+    pub(super) unready: BTreeMap<AppName, Duration>,
     pub(super) excuses: Excuses,
     pub(super) trace: Trace,
-    /// For each thing the loop said, whether no cluster should hear it, and why.
-    pub(super) heard: Vec<Option<String>>,
+    /// What the loop said since it was judged last.
+    pub(super) heard: Vec<Happened>,
+    /// Instances that ended by themselves, when last: an event may tell of them later.
+    pub(super) died: BTreeMap<(HostId, InstanceId), Duration>,
+    /// What was deployed since the last step, in order.
+    pub(super) deployed: Vec<Deployment>,
+    /// What came of waiting for deployments since the last step.
+    pub(super) waited: Vec<Waited>,
+    /// Instances that ended by themselves, or hang, since the last step.
+    pub(super) lost: Vec<Lost>,
+    /// How long balancers take over a table.
+    pub(super) apply: Duration,
+    /// The newest version of each app since ever: a tag is one version for good.
+    newest: BTreeMap<AppName, u32>,
     /// How containers of an image behave, for engines to come.
     behaviours: BTreeMap<String, (ImageRef, Behaviour)>,
     processes: Vec<Process>,
     started: u32,
     mutant: Option<Mutant>,
+}
+
+/// An instance that is not what it should be any more.
+#[derive(Debug, Clone)]
+pub(super) struct Lost {
+    pub(super) id: InstanceId,
+    pub(super) how: How,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Died,
+    Hangs,
 }
 
 /// What the platform leans on.
@@ -82,7 +114,7 @@ pub(super) struct Excuses {
 
 impl Cluster {
     /// So many hosts, and nothing on them yet.
-    pub(super) fn new(hosts: u8, mutant: Option<Mutant>) -> Self {
+    pub(super) fn new(hosts: u8, apply: Duration, mutant: Option<Mutant>) -> Self {
         let mut cluster = Self {
             clock: Arc::new(SimClock::new()),
             spec: ClusterSpec::new(valid(ClusterId::new("sim"))),
@@ -95,9 +127,16 @@ impl Cluster {
             wanted: BTreeMap::new(),
             drains: BTreeMap::new(),
             disturbed: BTreeMap::new(),
+            unready: BTreeMap::new(),
             excuses: Excuses::default(),
             trace: Trace::default(),
             heard: Vec::new(),
+            died: BTreeMap::new(),
+            lost: Vec::new(),
+            deployed: Vec::new(),
+            waited: Vec::new(),
+            apply,
+            newest: BTreeMap::new(),
             behaviours: BTreeMap::new(),
             processes: Vec::new(),
             started: 0,
@@ -117,7 +156,9 @@ impl Cluster {
 
     /// Another host, which registers with its first heartbeat.
     pub(super) fn add_host(&mut self) {
-        let host = Host::new(self.hosts.len() as u8 + 1);
+        let mut host = Host::new(self.hosts.len() as u8 + 1, self.apply);
+        // Until it has registered, and is known.
+        host.excuse(self.now() + BEAT + self.known_within());
         self.connector.insert(host.id().clone(), host.handle());
         let id = host.id().clone();
         self.hosts.insert(id.clone(), host);
@@ -133,7 +174,7 @@ impl Cluster {
     }
 
     pub(super) async fn deploy(&mut self, deployment: Deployment) {
-        let Deployment { app, staged, behaviour } = &deployment;
+        let Deployment { app, staged, behaviour, elsewhere } = &deployment;
         let (name, image, behaviour) = (app.name.clone(), app.image.clone(), *behaviour);
         let text = format!(
             "deploy version {} ({behaviour:?}) of {}, surge {:?}, unavailable {}, drain {:?}{}",
@@ -142,17 +183,30 @@ impl Cluster {
             app.rollout_bounds().0,
             staged.unavailable,
             staged.drain,
-            if staged.everywhere { ", everywhere" } else { "" }
+            match (staged.everywhere, *elsewhere) {
+                (true, true) => ", everywhere, at another path",
+                (true, false) => ", everywhere",
+                (false, true) => ", at another path",
+                (false, false) => "",
+            }
         );
         self.say(&name, text);
         self.behaviours.insert(image.to_string(), (image.clone(), behaviour));
         for host in self.hosts.values() {
             host.engine.behave_as(&image, behaviour);
         }
-        valid(self.apps.put(app, AppChange::Deploy).await);
+        self.deploy_by_platform(&name, app).await;
         let drain = (self.now(), staged.drain);
         self.drains.entry(name.clone()).or_default().push(drain);
+        let newest = self.newest.entry(name.clone()).or_default();
+        *newest = staged.version.max(*newest);
+        self.deployed.push(deployment.clone());
         self.wanted.insert(name, deployment);
+    }
+
+    /// The next version of an app.
+    pub(super) fn next_version(&self, name: &AppName) -> u32 {
+        self.newest.get(name).map_or(1, |newest| newest + 1)
     }
 
     pub(super) async fn remove(&mut self, name: &AppName) {
@@ -185,6 +239,7 @@ impl Cluster {
 
     pub(super) fn recover(&mut self, id: &HostId) {
         self.say(id, "is well");
+        self.bury();
         let links = self.connector.clone();
         if let Some(host) = self.hosts.get_mut(id) {
             host.recover(&links);
@@ -210,7 +265,40 @@ impl Cluster {
                 drop(self.registry.announce(&host.facts, LEASE).await);
             }
         }
+        self.bury();
         self.hear();
+    }
+
+    /// Notes who ended by themselves.
+    fn bury(&mut self) {
+        let now = self.clock.elapsed();
+        for (host, h) in &self.hosts {
+            for name in h.engine.take_died() {
+                let Some(id) = InstanceId::from_container_name(&self.spec.id, &name) else {
+                    continue;
+                };
+                self.died.insert((host.clone(), id.clone()), now);
+                self.lost.push(Lost { id, how: How::Died });
+            }
+        }
+    }
+
+    /// Checks of an instance fail until then.
+    pub(super) fn unready(&mut self, host: &HostId, name: &ContainerName, until: Duration) {
+        self.disturb(name);
+        self.hosts[host].engine.set_ready(name, Readiness::NotReady("it is busy".into()));
+        if let Some(id) = InstanceId::from_container_name(&self.spec.id, name) {
+            let known = self.unready.entry(id.app).or_default();
+            *known = (*known).max(until + UNREADY_KNOWN + DETECTION + 2 * self.apply);
+        }
+    }
+
+    /// An instance runs on and answers nobody.
+    pub(super) fn hang(&mut self, host: &HostId, name: &ContainerName) {
+        self.disturb(name);
+        self.hosts[host].engine.pause(name);
+        let id = InstanceId::from_container_name(&self.spec.id, name);
+        self.lost.extend(id.map(|id| Lost { id, how: How::Hangs }));
     }
 
     /// An instance meets a fault: its app may be weaker for it.
@@ -220,7 +308,19 @@ impl Cluster {
         }
     }
 
-    fn disturb_all(&mut self, id: &HostId) {
+    /// Longest time between something happening on hosts that are well and all balancers acting upon it: half a
+    /// second between two looks of a busy observer, a pass, and a balancer that ends with the table before and
+    /// then puts this one in force.
+    pub(super) fn known_within(&self) -> Duration {
+        DETECTION + 2 * self.apply
+    }
+
+    /// Until when a fault of single instances of the app may be felt that is no loss of them.
+    pub(super) fn disturbed_until(&self, app: &AppName) -> Duration {
+        self.unready.get(app).copied().unwrap_or_default()
+    }
+
+    pub(super) fn disturb_all(&mut self, id: &HostId) {
         let mut names = Vec::new();
         if let Some(host) = self.hosts.get(id) {
             host.engine.each(|held| names.push(held.name.clone()));

@@ -1,13 +1,26 @@
 //! A simulated host: an engine, a balancer, and what ails it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::dice::Dice;
 use crate::error::{ErrorKind, valid};
 use crate::host::HostHandle;
 use crate::memory::{Faults, MemoryBalancer, MemoryConnector, MemoryRuntime, Op};
 use crate::model::{HostFacts, HostId};
+use crate::probe::Probed;
+use crate::runtime::ContainerRuntime;
+
+/// What calls to an engine take that is well, in milliseconds; a balancer's are the story's to say.
+const ENGINE_PACES: [(Op, u64); 5] =
+    [(Op::List, 4), (Op::EnsureImage, 20), (Op::EnsureNetwork, 30), (Op::Run, 80), (Op::Stop, 20)];
+/// Between the end of a container that is stopped and its removal.
+const REMOVAL: Duration = Duration::from_millis(60);
+/// What a check of a container takes.
+const ANSWER: Duration = Duration::from_millis(15);
 
 /// Calls to an engine that faults are aimed at.
 const ENGINE_OPS: [Op; 7] =
@@ -80,6 +93,10 @@ pub(super) struct Host {
     pub(super) facts: HostFacts,
     pub(super) engine: MemoryRuntime,
     pub(super) balancer: MemoryBalancer,
+    /// The engine with the checks beside it, as hosts give it away.
+    runtime: Arc<dyn ContainerRuntime>,
+    /// How long its balancer takes over a table.
+    apply: Duration,
     pub(super) ailment: Option<(Ailment, Duration)>,
     /// Until then what goes wrong here may be the ailment's doing.
     pub(super) excused: Duration,
@@ -94,12 +111,16 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(n: u8) -> Self {
+    /// Must be called within the runtime of the run: its checks begin.
+    pub(super) fn new(n: u8, apply: Duration) -> Self {
         let id = valid(HostId::new(format!("h{n}")));
+        let engine = engine();
         Self {
             facts: HostFacts::new(id, Ipv4Addr::new(192, 0, 2, n)),
-            engine: MemoryRuntime::new(),
-            balancer: MemoryBalancer::new(),
+            runtime: probed(&engine),
+            engine,
+            balancer: balancer(apply),
+            apply,
             ailment: None,
             excused: Duration::ZERO,
             down: None,
@@ -114,10 +135,7 @@ impl Host {
     }
 
     pub(super) fn handle(&self) -> HostHandle {
-        HostHandle {
-            runtime: std::sync::Arc::new(self.engine.clone()),
-            balancer: std::sync::Arc::new(self.balancer.clone()),
-        }
+        HostHandle { runtime: self.runtime.clone(), balancer: Arc::new(self.balancer.clone()) }
     }
 
     pub(super) fn is(&self, of: impl Fn(Ailment) -> bool) -> bool {
@@ -176,14 +194,49 @@ impl Host {
         self.engine.be_honest();
         self.balancer.heed_tables();
         if ailment == Ailment::Wiped {
-            self.engine = MemoryRuntime::new();
-            self.balancer = MemoryBalancer::new();
+            self.engine = engine();
+            self.runtime = probed(&self.engine);
+            self.balancer = balancer(self.apply);
             self.engines += 1;
             links.insert(self.id().clone(), self.handle());
         }
         links.mend(self.id());
         self.beat = Duration::ZERO;
     }
+}
+
+fn engine() -> MemoryRuntime {
+    let engine = MemoryRuntime::new();
+    for (op, millis) in ENGINE_PACES {
+        engine.faults().pace(op, Duration::from_millis(millis));
+    }
+    engine.hide_readiness();
+    engine.remove_after(REMOVAL);
+    engine
+}
+
+fn balancer(apply: Duration) -> MemoryBalancer {
+    let balancer = MemoryBalancer::new();
+    balancer.faults().pace(Op::Apply, apply);
+    balancer.faults().pace(Op::Traffic, Duration::from_millis(2));
+    balancer
+}
+
+/// Readiness is found out by asking, as on every host.
+fn probed(engine: &MemoryRuntime) -> Arc<dyn ContainerRuntime> {
+    let asked = engine.clone();
+    let asker = move |address: SocketAddr, _| {
+        let engine = asked.clone();
+        let answer = async move {
+            tokio::time::sleep(ANSWER).await;
+            match address.ip() {
+                IpAddr::V4(address) => engine.answer(address).await,
+                IpAddr::V6(_) => Err("no such address".to_owned()),
+            }
+        };
+        answer.boxed()
+    };
+    Arc::new(Probed::builder(Arc::new(engine.clone())).asker(Arc::new(asker)).build())
 }
 
 fn slow(faults: &Faults, ops: &[Op], dice: &mut Dice) {

@@ -29,6 +29,14 @@ pub enum Mutant {
     ForgetsTheFloor,
     /// An instance is stopped as soon as it is not wanted.
     CutsDrains,
+    /// A balancer that is between two tables is taken for one that serves what a lost ledger knew: addresses wait.
+    Quarantines,
+    /// An instance whose checks have failed for long is waited for.
+    WaitsForTheHung,
+    /// What was decided is taken to be in force, and never asked for.
+    BelievesItIsServed,
+    /// Nobody hears why anything is as it is.
+    SaysNothing,
     /// The place of an instance that ended is not filled again.
     GivesUp,
     /// A host that has nothing left keeps its balancer and network.
@@ -43,7 +51,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::RoutesToTheDead,
         Self::RoutesToTheUnready,
         Self::BelievesInLostHosts,
@@ -51,6 +59,10 @@ impl Mutant {
         Self::ReusesAddresses,
         Self::ForgetsTheFloor,
         Self::CutsDrains,
+        Self::Quarantines,
+        Self::WaitsForTheHung,
+        Self::BelievesItIsServed,
+        Self::SaysNothing,
         Self::GivesUp,
         Self::NeverClears,
         Self::LeavesInstances,
@@ -67,6 +79,9 @@ impl Mutant {
             Self::SharesSubnets | Self::ReusesAddresses => Invariant::Address,
             Self::ForgetsTheFloor => Invariant::Floor,
             Self::CutsDrains => Invariant::Drain,
+            Self::Quarantines | Self::WaitsForTheHung => Invariant::Served,
+            Self::BelievesItIsServed => Invariant::Told,
+            Self::SaysNothing => Invariant::Reason,
             Self::GivesUp => Invariant::Convergence,
             Self::NeverClears | Self::LeavesInstances => Invariant::LeftBehind,
             Self::LeadsNowhere | Self::Panics => Invariant::Alarm,
@@ -121,6 +136,21 @@ impl Mutant {
                 });
             }
             Self::ReusesAddresses => editing(&mut ledger, |host| host.resting.clear()),
+            Self::Quarantines => {
+                let until = ledger.at + Duration::from_secs(60);
+                editing(&mut ledger, |host| {
+                    if host.tables.len() > 1 {
+                        host.quarantine = until;
+                    }
+                });
+            }
+            Self::WaitsForTheHung => {
+                for app in ledger.apps.values_mut() {
+                    for instance in &mut Arc::make_mut(app).instances {
+                        instance.failing = None;
+                    }
+                }
+            }
             Self::GivesUp => {
                 for app in ledger.apps.values_mut() {
                     let slots = Arc::make_mut(app).slots.values_mut();
@@ -155,6 +185,21 @@ impl Mutant {
                 for action in plan.actions.values_mut().flatten() {
                     if let Action::Apply(table) = action {
                         Arc::make_mut(table).backends.clear();
+                    }
+                }
+            }
+            Self::SaysNothing => plan.reasons.clear(),
+            Self::BelievesItIsServed => {
+                for (id, view) in &world.hosts {
+                    let in_force = view.seen.as_ref().and_then(|s| s.balancer.as_ref()?.table);
+                    let Some(hash) = in_force else { continue };
+                    if let Some(actions) = plan.actions.get_mut(id) {
+                        actions.retain(|action| !matches!(action, Action::Apply(_)));
+                    }
+                    if let Some(host) = plan.ledger.hosts.get_mut(id)
+                        && let Some(last) = Arc::make_mut(host).tables.last_mut()
+                    {
+                        last.hash = hash;
                     }
                 }
             }

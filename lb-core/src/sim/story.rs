@@ -33,7 +33,7 @@ impl Story {
     pub(super) fn new(options: &Options) -> Self {
         let mut weather = Weather::new(options.seed);
         Self {
-            cluster: Cluster::new(weather.hosts(), options.mutant),
+            cluster: Cluster::new(weather.hosts(), weather.apply(), options.mutant),
             weather,
             traffic: Traffic::new(options.seed),
             checks: Checks::default(),
@@ -71,6 +71,7 @@ impl Story {
     async fn step(&mut self) {
         tokio::time::sleep(STEP).await;
         self.weather.clear_up(&mut self.cluster);
+        self.weather.go_on(&mut self.cluster).await;
         self.cluster.beat().await;
         self.traffic.flow(&self.cluster);
         self.checks.look(&mut self.cluster, &mut self.traffic);
@@ -81,6 +82,7 @@ impl Story {
     async fn converge(&mut self) {
         self.cluster.say("weather", "calm");
         self.weather.calm(&mut self.cluster);
+        self.weather.conclude(&mut self.cluster).await;
         for name in self.hopeless() {
             self.weather.mend_app(&mut self.cluster, &name).await;
         }

@@ -3,11 +3,13 @@
 mod climate;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::climate::Happening::{
-    self, Ail, AppsFail, Deploy, Depose, Join, Jump, Kill, LedgerFails, LedgerHangs, LoseLedger,
-    LoseTable, OutOfMemory, RegistryFails, Remove, Restart, Unready,
+    self, Ail, AppsFail, Crowd, DamageLedger, Deploy, Depose, EditTable, Flip, Hang, Join, Jump,
+    Kill, LedgerFails, LedgerHangs, LoseLedger, LoseNetworks, LoseTable, OutOfMemory,
+    RegistryFails, Remove, Restart, Undo, Unready,
 };
 use super::cluster::{Cluster, MOST_HOSTS, Part};
 use super::deploy::{Deployment, draw_name};
@@ -16,7 +18,11 @@ use super::host::Ailment;
 use crate::error::ErrorKind;
 use crate::memory::Op;
 use crate::model::{AppName, ContainerName, HostId};
-use crate::runtime::{Exit, Readiness};
+use crate::runtime::Exit;
+
+/// So long the loss of a host's networks can be felt: its instances are known to be unreachable, are given the
+/// time in which they might come back, and are replaced one after the other.
+const NETWORKS_FELT: Duration = Duration::from_secs(120);
 
 /// The simulation's fate.
 #[derive(Debug)]
@@ -25,6 +31,12 @@ pub(super) struct Weather {
     table: Vec<(u32, Happening)>,
     /// Containers whose checks fail, and until when.
     unready: Vec<(Duration, HostId, ContainerName)>,
+    /// Containers that hang, and until when.
+    hanging: Vec<(Duration, HostId, ContainerName)>,
+    /// Changes to come; `None`: the app is removed.
+    later: Vec<(Duration, AppName, Option<Deployment>)>,
+    /// Whether there were many at once.
+    crowded: bool,
     /// What fails beside the hosts, and until when.
     failing: BTreeMap<Part, Duration>,
     pub(super) faults: u64,
@@ -34,7 +46,25 @@ impl Weather {
     pub(super) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "weather");
         let table = climate::draw(&mut dice);
-        Self { dice, table, unready: Vec::new(), failing: BTreeMap::new(), faults: 0 }
+        Self {
+            dice,
+            table,
+            unready: Vec::new(),
+            hanging: Vec::new(),
+            later: Vec::new(),
+            crowded: false,
+            failing: BTreeMap::new(),
+            faults: 0,
+        }
+    }
+
+    /// How long balancers take over a table: little, as long as a reload, or as long as one of a busy balancer.
+    pub(super) fn apply(&mut self) -> Duration {
+        match self.dice.below(10) {
+            0..=3 => self.dice.millis(10, 200),
+            4..=7 => self.dice.millis(200, 1000),
+            _ => self.dice.millis(1000, 3000),
+        }
     }
 
     /// How many hosts there are at first.
@@ -59,13 +89,16 @@ impl Weather {
     /// One thing happens.
     pub(super) async fn strike(&mut self, cluster: &mut Cluster) {
         let what = self.dice.weighted(&self.table);
-        self.faults += u64::from(!matches!(what, Deploy | Remove | Join));
+        self.faults += u64::from(!matches!(what, Deploy | Remove | Join | Undo | Flip | Crowd));
         match what {
             Deploy => self.deploy(cluster).await,
             Remove => {
                 let name = draw_name(&mut self.dice);
                 cluster.remove(&name).await;
             }
+            Undo => self.undo(cluster).await,
+            Flip => self.flip(cluster),
+            Crowd => self.crowd(cluster),
             Join if cluster.hosts.len() < MOST_HOSTS => {
                 cluster.say("hosts", "one more");
                 cluster.add_host();
@@ -74,6 +107,9 @@ impl Weather {
             Kill => self.kill(cluster, Death::Killed),
             OutOfMemory => self.kill(cluster, Death::OutOfMemory),
             Unready => self.unready(cluster),
+            Hang => self.hang(cluster),
+            LoseNetworks => self.lose_networks(cluster),
+            EditTable => self.edit_table(cluster),
             Ail(ailment) => self.ail(cluster, ailment),
             LoseTable => self.lose_table(cluster),
             _ => self.strike_platform(cluster, what).await,
@@ -83,15 +119,80 @@ impl Weather {
     /// What an app is deployed as next.
     pub(super) async fn deploy(&mut self, cluster: &mut Cluster) {
         let name = draw_name(&mut self.dice);
-        let before = cluster.wanted.get(&name);
-        let next = Deployment::draw(&mut self.dice, &name, before);
+        let next = self.draw(cluster, &name);
         cluster.deploy(next).await;
+    }
+
+    fn draw(&mut self, cluster: &Cluster, name: &AppName) -> Deployment {
+        let (before, next) = (cluster.wanted.get(name), cluster.next_version(name));
+        Deployment::draw(&mut self.dice, name, before, next)
+    }
+
+    /// A deployment that is taken back soon: often while its table is on its way.
+    async fn undo(&mut self, cluster: &mut Cluster) {
+        let name = draw_name(&mut self.dice);
+        let before = cluster.wanted.get(&name).cloned();
+        let next = self.draw(cluster, &name);
+        cluster.deploy(next).await;
+        let back = cluster.now() + self.dice.millis(100, 1500);
+        self.later.push((back, name, before));
+    }
+
+    /// A route that comes and goes.
+    fn flip(&mut self, cluster: &Cluster) {
+        let name = draw_name(&mut self.dice);
+        let (mut at, Some(mut app)) = (cluster.now(), cluster.wanted.get(&name).cloned()) else {
+            return;
+        };
+        for _ in 0..self.dice.within(2, 6) {
+            (at, app) = (at + self.dice.millis(100, 900), app.flipped());
+            self.later.push((at, name.clone(), Some(app.clone())));
+        }
+    }
+
+    /// Many apps one after the other, and later they go as they came. Once in a story: they cost much.
+    fn crowd(&mut self, cluster: &Cluster) {
+        if std::mem::replace(&mut self.crowded, true) {
+            return;
+        }
+        let mut at = cluster.now();
+        let stays = self.dice.millis(5_000, 20_000);
+        for n in 0..self.dice.within(33, 40) as u8 {
+            let app = Deployment::small(&mut self.dice, n);
+            let name = app.app.name.clone();
+            at += self.dice.millis(20, 200);
+            self.later.push((at, name.clone(), Some(app)));
+            self.later.push((at + stays, name, None));
+        }
+    }
+
+    /// What was to come now comes about.
+    pub(super) async fn go_on(&mut self, cluster: &mut Cluster) {
+        let now = cluster.now();
+        let (mut due, later): (Vec<_>, Vec<_>) =
+            self.later.drain(..).partition(|(at, ..)| *at <= now);
+        self.later = later;
+        due.sort_by_key(|(at, ..)| *at);
+        for (_, name, app) in due {
+            match app {
+                Some(app) => cluster.deploy(app).await,
+                None => cluster.remove(&name).await,
+            }
+        }
+    }
+
+    /// All that was to come comes about.
+    pub(super) async fn conclude(&mut self, cluster: &mut Cluster) {
+        for (at, ..) in &mut self.later {
+            *at = cluster.now().min(*at);
+        }
+        self.go_on(cluster).await;
     }
 
     /// A version that serves, of an app that has none to go back to.
     pub(super) async fn mend_app(&mut self, cluster: &mut Cluster, name: &AppName) {
         let Some(before) = cluster.wanted.get(name) else { return };
-        let mended = before.mended(&mut self.dice);
+        let mended = before.mended(&mut self.dice, cluster.next_version(name));
         cluster.deploy(mended).await;
     }
 
@@ -131,10 +232,46 @@ impl Weather {
     fn unready(&mut self, cluster: &mut Cluster) {
         let Some((id, name)) = self.any_running(cluster) else { return };
         let until = cluster.now() + self.dice.millis(1000, 30_000);
-        cluster.hosts[&id].engine.set_ready(&name, Readiness::NotReady("it is busy".into()));
         cluster.say(&id, format!("{name} is unready until {:.1}", until.as_secs_f64()));
-        cluster.disturb(&name);
+        cluster.unready(&id, &name, until);
         self.unready.push((until, id, name));
+    }
+
+    fn hang(&mut self, cluster: &mut Cluster) {
+        let Some((id, name)) = self.any_running(cluster) else { return };
+        let until = cluster.now() + self.dice.millis(1000, 180_000);
+        cluster.say(&id, format!("{name} hangs until {:.1}", until.as_secs_f64()));
+        cluster.hang(&id, &name);
+        self.hanging.push((until, id, name));
+    }
+
+    fn lose_networks(&mut self, cluster: &mut Cluster) {
+        let Some(id) = self.any_host(cluster, |h| !h.is(Ailment::is_down)) else { return };
+        cluster.say(&id, "its networks are removed");
+        cluster.disturb_all(&id);
+        let until = cluster.now() + NETWORKS_FELT;
+        if let Some(host) = cluster.hosts.get_mut(&id) {
+            host.engine.lose_networks();
+            host.excuse(until);
+        }
+    }
+
+    fn edit_table(&mut self, cluster: &mut Cluster) {
+        let Some(id) = self.any_host(cluster, |h| !h.is(Ailment::is_down)) else { return };
+        let until = cluster.now() + Duration::from_secs(40);
+        let listeners = self.dice.chance(50);
+        if let Some(host) = cluster.hosts.get_mut(&id) {
+            host.balancer.edit_by_hand(|table| match listeners {
+                true => drop(table.listeners.pop_first()),
+                false => {
+                    for backend in table.backends.values_mut() {
+                        Arc::make_mut(backend).servers.clear();
+                    }
+                }
+            });
+            host.excuse(until);
+        }
+        cluster.say(id, "somebody edits what its balancer serves");
     }
 
     fn ail(&mut self, cluster: &mut Cluster, ailment: Ailment) {
@@ -167,7 +304,8 @@ impl Weather {
                 cluster.hosts.values_mut().for_each(|h| h.excuse(until + Duration::from_secs(40)));
             }
             AppsFail => {
-                cluster.apps.fail(ErrorKind::Unavailable);
+                let kinds = [ErrorKind::Unavailable, ErrorKind::Corrupt];
+                cluster.apps.fail(self.dice.pick(&kinds).copied().unwrap_or(kinds[0]));
                 self.fails(Part::Apps, until);
                 let waits = cluster.excuses.apps > now && cluster.excuses.platform > now;
                 cluster.excuses.apps = cluster.excuses.apps.max(until);
@@ -183,8 +321,11 @@ impl Weather {
                 cluster.excuses.platform = cluster.excuses.platform.max(felt);
                 cluster.excuses.unsaved = cluster.excuses.unsaved.max(felt);
             }
-            LoseLedger => {
-                cluster.ledger.lose();
+            LoseLedger | DamageLedger => {
+                match what {
+                    DamageLedger => cluster.ledger.damage(),
+                    _ => cluster.ledger.lose(),
+                }
                 cluster.doubt_addresses();
                 cluster.restart().await;
                 new_leader(cluster);
@@ -223,6 +364,13 @@ impl Weather {
                 host.engine.unset_ready(&name);
             }
         }
+        let (over, still) = self.hanging.drain(..).partition(|(until, ..)| *until <= now);
+        self.hanging = still;
+        for (_, id, name) in Vec::<(Duration, HostId, ContainerName)>::from_iter(over) {
+            if let Some(host) = cluster.hosts.get(&id) {
+                host.engine.resume(&name);
+            }
+        }
         for part in [Part::Registry, Part::Apps, Part::Ledger] {
             if self.failing.get(&part).is_some_and(|until| *until <= now) {
                 self.failing.remove(&part);
@@ -234,7 +382,7 @@ impl Weather {
 
     /// Everything ends: from now on all is well.
     pub(super) fn calm(&mut self, cluster: &mut Cluster) {
-        for (until, ..) in &mut self.unready {
+        for (until, ..) in self.unready.iter_mut().chain(&mut self.hanging) {
             *until = Duration::ZERO;
         }
         self.failing.values_mut().for_each(|until| *until = Duration::ZERO);

@@ -2,15 +2,14 @@
 //! at every balancer as its rollout must leave.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::cluster::Cluster;
 use super::super::deploy::{Deployment, web};
 use super::super::host::Ailment;
 use super::truth::{HostTruth, State, Truth};
-use super::{Invariant, Verdicts};
-use crate::model::{App, AppName, HostId};
+use super::{Changes, Invariant, Verdicts};
+use crate::model::{AppName, HostId};
 use crate::routing::{Server, ServerState};
 
 #[derive(Debug, Default)]
@@ -19,7 +18,6 @@ pub(super) struct Floors(BTreeMap<AppName, Watch>);
 /// An app as it is watched.
 #[derive(Debug)]
 struct Watch {
-    app: Arc<App>,
     /// The strength it had at each balancer with nothing in its way, since it was last disturbed.
     armed: BTreeMap<HostId, u32>,
     /// Most instances that its deployments since then allow to be missing.
@@ -32,6 +30,8 @@ struct Watch {
     involved: BTreeSet<HostId>,
     /// Whether a fault may be felt.
     excused: bool,
+    /// When it was deployed as it is wanted now.
+    deployed: Duration,
     looked: Duration,
 }
 
@@ -40,18 +40,22 @@ impl Floors {
         &mut self,
         truth: &Truth,
         cluster: &Cluster,
-        changed: bool,
+        Changes { changed, deployed }: Changes<'_>,
         verdicts: &mut Verdicts,
     ) {
         self.0.retain(|name, _| cluster.wanted.contains_key(name));
         for (name, deployment) in &cluster.wanted {
             let watch = self.0.entry(name.clone()).or_insert_with(|| Watch::new(deployment));
-            let deployed = watch.deployed(deployment);
+            let mut is_new = false;
+            for deployment in deployed.iter().filter(|d| d.app.name == *name) {
+                watch.take_deployment(deployment, cluster.now());
+                is_new = true;
+            }
             if changed {
                 watch.count(truth, cluster, name);
             }
-            if watch.excuse(cluster, name) || changed || deployed {
-                watch.judge(deployment, verdicts);
+            if watch.excuse(cluster, name) || changed || is_new {
+                watch.judge(deployment, cluster, verdicts);
             }
         }
     }
@@ -60,26 +64,22 @@ impl Floors {
 impl Watch {
     fn new(deployment: &Deployment) -> Self {
         Self {
-            app: deployment.app.clone(),
             armed: BTreeMap::new(),
             slack: deployment.staged.unavailable,
             strengths: BTreeMap::new(),
             all: 0,
             involved: BTreeSet::new(),
             excused: true,
+            deployed: Duration::ZERO,
             looked: Duration::ZERO,
         }
     }
 
-    /// Takes in another deployment; whether there was one.
-    fn deployed(&mut self, deployment: &Deployment) -> bool {
-        let other = !Arc::ptr_eq(&self.app, &deployment.app);
-        if other {
-            self.app = deployment.app.clone();
-            self.armed.values_mut().for_each(|armed| *armed = deployment.staged.count.min(*armed));
-            self.slack = self.slack.max(deployment.staged.unavailable);
-        }
-        other
+    /// Takes in another deployment.
+    fn take_deployment(&mut self, deployment: &Deployment, now: Duration) {
+        self.deployed = now;
+        self.armed.values_mut().for_each(|armed| *armed = deployment.staged.count.min(*armed));
+        self.slack = self.slack.max(deployment.staged.unavailable);
     }
 
     fn count(&mut self, truth: &Truth, cluster: &Cluster, name: &AppName) {
@@ -109,14 +109,17 @@ impl Watch {
         before != self.excused
     }
 
-    fn judge(&mut self, deployment: &Deployment, verdicts: &mut Verdicts) {
+    fn judge(&mut self, deployment: &Deployment, cluster: &Cluster, verdicts: &mut Verdicts) {
         if self.excused {
             return;
         }
         let Deployment { app, staged, .. } = deployment;
         let count = &staged.count;
-        let led_to = self.strengths.iter().filter(|(_, s)| **s >= *count);
-        self.armed.extend(led_to.map(|(host, _)| (host.clone(), *count)));
+        // What a balancer was told before the deployment may come in force after it.
+        if cluster.now() > self.deployed + cluster.known_within() {
+            let led_to = self.strengths.iter().filter(|(_, s)| **s >= *count);
+            self.armed.extend(led_to.map(|(host, _)| (host.clone(), *count)));
+        }
         if self.all == *count && self.strengths.values().all(|s| s >= count) {
             self.slack = staged.unavailable;
         }

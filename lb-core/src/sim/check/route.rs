@@ -5,15 +5,13 @@ use std::fmt;
 use std::time::Duration;
 
 use super::super::cluster::{Cluster, LEASE};
+use super::super::deploy::UNREADY_KNOWN;
 use super::super::host::{Ailment, Host};
 use super::truth::{State, Truth};
 use super::{Invariant, Verdicts, excused};
 use crate::model::{BackendName, HostId, ServerName};
 use crate::routing::{Backend, Server, ServerState};
 
-/// Longest time between something happening on a host that is well and all tables saying so: half a second
-/// between two looks of a busy observer, a pass, and a balancer that puts a table in force.
-const DETECTION: Duration = Duration::from_secs(2);
 /// Hosts lost within this time may be too many to be believed.
 const TOGETHER: Duration = Duration::from_secs(75);
 
@@ -34,6 +32,14 @@ struct Bad {
 enum Why {
     Dead,
     Unready,
+}
+
+impl Why {
+    /// How long tables may be wrong about it.
+    fn known_within(self, cluster: &Cluster) -> Duration {
+        let checks = if self == Self::Unready { UNREADY_KNOWN } else { Duration::ZERO };
+        checks + cluster.known_within()
+    }
 }
 
 impl fmt::Display for Why {
@@ -81,7 +87,7 @@ impl Routes {
         for ((at, backend, server), bad) in &self.bad {
             let from = excuse(cluster, at, &bad.on).max(bad.since);
             if now > from {
-                let soon = now <= from.saturating_add(DETECTION);
+                let soon = now <= from.saturating_add(bad.why.known_within(cluster));
                 verdicts.judge(Invariant::Route, soon, || {
                     let (on, why, since) = (&bad.on, bad.why, bad.since.as_secs_f64());
                     format!("{at} routes {backend} to {server} on {on}, {why} since {since:.1} s")
@@ -150,7 +156,7 @@ fn of_instance(cluster: &Cluster, on: &HostId) -> Duration {
     let lately = |h: &&Host| h.silent.is_some_and(|at| at + TOGETHER > now);
     let alone = cluster.hosts.values().filter(lately).count() == 1;
     match alone && cluster.excuses.registry < now {
-        true => host.down.map_or(now, |down| down + LEASE + DETECTION),
+        true => host.down.map_or(now, |down| down + LEASE + cluster.known_within()),
         false => now,
     }
 }

@@ -39,6 +39,8 @@ pub(in crate::sim) struct Life {
     pub(in crate::sim) was_ready: bool,
     /// Since when it is in this state.
     pub(in crate::sim) since: Duration,
+    /// When it was ready again after it had not been; zero: never.
+    pub(in crate::sim) returned: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,11 +135,15 @@ impl Life {
             state,
             was_ready: state == State::Ready,
             since: now,
+            returned: Duration::ZERO,
         })
     }
 
     fn turn(&mut self, state: State, now: Duration) {
         if self.state != state {
+            if state == State::Ready && self.was_ready {
+                self.returned = now;
+            }
             (self.state, self.since) = (state, now);
             self.was_ready |= state == State::Ready;
         }
