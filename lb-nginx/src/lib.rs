@@ -41,10 +41,8 @@
 //! - **Header hash.** Headers with `_` or `.` in their names are refused: NGINX drops them.
 //! - **Certificates** are chosen by the DNS names in them; a changed one is a reload.
 //! - **Underscores.** Request headers with `_` in their names do not reach apps (NGINX's default).
-//! - **Claims.** A client's own `X-Forwarded-...` and the like do not reach apps, where their names are known: open NGINX
-//!   drops by whole names.
-//! - **Header fields** of a request, and of an answer, are bounded by 32 KiB: a longer request gets 431, a longer answer
-//!   is a 502.
+//! - **Claims.** Of a client's headers those of [`CLAIMED_FIELDS`](lb_core::balancer::CLAIMED_FIELDS) do not reach apps;
+//!   other names that begin with `X-Forwarded` do: open NGINX drops by whole names.
 //! - **Idle connections to apps** are closed after half a second, before any app would: a POST never meets one that
 //!   ends.
 //! - **Early answers.** Where an app answers before it has read the body and closes at once, the client may get 502

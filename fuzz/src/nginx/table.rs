@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
+use lb_core::balancer::CLAIMED_FIELDS;
 use lb_core::{
     Backend, BackendName, Balance, CertificatePem, HostId, Listener, Prefix, Protocol, Route,
     RoutingTable, Server, ServerState,
@@ -350,6 +351,8 @@ impl<'a> Config<'a> {
             at.inside("proxy_set_header").any(|d| d.words[1].eq_ignore_ascii_case(name))
         };
         same("cookies", &header("Cookie"), &backend.sticky.is_some())?;
+        let claimed = CLAIMED_FIELDS.into_iter().filter(|name| !SAID.contains(name));
+        same("claims", &claimed.filter(|name| !header(name)).collect(), &Vec::<&str>::new())?;
         same("truths", &SAID.map(header), &[true; 4])?;
         same("passed on", &at.inside("proxy_pass").count(), &1)
     }

@@ -5,9 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_core::balancer::{BalancerContainer, ConfigDirectory, Failure};
+use lb_core::balancer::{
+    BalancerContainer, ConfigDirectory, Failure, HEADER_BYTES, checked_header_bytes,
+};
 use lb_core::{
-    ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth, Result,
+    ByteSize, ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth,
+    Result,
 };
 use rustix::process::{Resource, getrlimit};
 
@@ -25,8 +28,6 @@ pub const HARD_STOP_AFTER: Duration = Duration::from_secs(60);
 pub const MAX_OLD_WORKERS: u32 = 32;
 /// Most connections of a worker by default, both sides counted: some 8 MB for each worker.
 const MOST_CONNECTIONS: u32 = 16_384;
-/// Most bytes of header fields of a request, and of an answer.
-const HEADER_BYTES: u32 = 32 << 10;
 /// Most workers by default.
 const MOST_WORKERS: usize = 64;
 /// File descriptors beside connections.
@@ -42,6 +43,7 @@ pub struct NginxBalancerBuilder {
     hard_stop_after: Duration,
     workers: Option<NonZeroU32>,
     connections: Option<NonZeroU32>,
+    header_bytes: ByteSize,
 }
 
 #[derive(Debug)]
@@ -60,6 +62,7 @@ impl NginxBalancerBuilder {
             hard_stop_after: HARD_STOP_AFTER,
             workers: None,
             connections: None,
+            header_bytes: HEADER_BYTES,
         }
     }
 
@@ -129,11 +132,22 @@ impl NginxBalancerBuilder {
         self
     }
 
+    /// Most bytes of header fields of a request, and of an answer: 8 KiB to 1 MiB, default
+    /// [`HEADER_BYTES`](lb_core::balancer::HEADER_BYTES).
+    ///
+    /// The price is memory: a busy request holds up to two buffers, each of this and 16 KiB, so 96 KiB by default; idle
+    /// connections hold none.
+    #[must_use]
+    pub const fn header_bytes(mut self, most: ByteSize) -> Self {
+        self.header_bytes = most;
+        self
+    }
+
     /// Makes the balancer. Nothing is started or written before the first call.
     ///
     /// # Errors
-    /// `Invalid` when the directory cannot hold sockets or stand in a configuration, or when the mode is
-    /// missing.
+    /// `Invalid` when the directory cannot hold sockets or stand in a configuration, when the mode is missing, or
+    /// when a bound is out of its range.
     pub fn build(self) -> Result<NginxBalancer> {
         let parts = self.parts().map_err(|failure| failure.during("build", super::PROGRAM))?;
         Ok(NginxBalancer::new(Engine::new(parts)))
@@ -145,6 +159,7 @@ impl NginxBalancerBuilder {
         if self.hard_stop_after.is_zero() {
             return Err(Error::invalid("hard_stop_after", "must be more than 0").into());
         }
+        let header_bytes = checked_header_bytes(self.header_bytes)?;
         let mut descriptors = None;
         let launch: Box<dyn Launch> = match self.mode {
             Some(Mode::Container(runtime, image, name)) => {
@@ -172,7 +187,7 @@ impl NginxBalancerBuilder {
             hard_stop_after: self.hard_stop_after,
             workers: self.workers.map_or_else(cpus, NonZeroU32::get),
             connections: u64::from(asked).min(allowed) as u32,
-            header_bytes: HEADER_BYTES,
+            header_bytes,
         };
         Ok(Parts { directory, renderer, launch, settings })
     }

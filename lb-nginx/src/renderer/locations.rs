@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use lb_core::balancer::CLAIMED_FIELDS;
 use lb_core::{Backend, BackendName, Protocol, RateLimit, Result, RoutingTable, Timeouts};
 use lb_template::Bounded;
 use serde::Serialize;
@@ -18,69 +19,6 @@ use super::syntax;
 use super::view::retried_for;
 use crate::layout;
 
-/// Headers by which a client could claim what only a proxy knows, and which apps, their frameworks and libraries
-/// believe, in order.
-const CLAIMED_FIELDS: [&str; 59] = [
-    "cf-connecting-ip",
-    "cf-connecting-ipv6",
-    "cf-pseudo-ipv4",
-    "client-ip",
-    "fastly-client-ip",
-    "fly-client-ip",
-    "forwarded",
-    "forwarded-for",
-    "front-end-https",
-    "proxy",
-    "proxy-client-ip",
-    "true-client-ip",
-    "wl-proxy-client-ip",
-    "x-appengine-user-ip",
-    "x-azure-clientip",
-    "x-azure-socketip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-envoy-external-address",
-    "x-forwarded",
-    "x-forwarded-access-token",
-    "x-forwarded-by",
-    "x-forwarded-client-cert",
-    "x-forwarded-email",
-    "x-forwarded-for",
-    "x-forwarded-groups",
-    "x-forwarded-host",
-    "x-forwarded-method",
-    "x-forwarded-path",
-    "x-forwarded-port",
-    "x-forwarded-preferred-username",
-    "x-forwarded-prefix",
-    "x-forwarded-proto",
-    "x-forwarded-protocol",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
-    "x-forwarded-ssl",
-    "x-forwarded-tls-client-cert",
-    "x-forwarded-tls-client-cert-info",
-    "x-forwarded-uri",
-    "x-forwarded-user",
-    "x-http-host-override",
-    "x-original-for",
-    "x-original-forwarded-for",
-    "x-original-host",
-    "x-original-method",
-    "x-original-proto",
-    "x-original-remote-addr",
-    "x-original-uri",
-    "x-original-url",
-    "x-proxyuser-ip",
-    "x-real-ip",
-    "x-remote-addr",
-    "x-remote-ip",
-    "x-rewrite-url",
-    "x-scheme",
-    "x-true-client-ip",
-    "x-url-scheme",
-    "x-user-ip",
-];
 /// What the balancer says in a client's place.
 const SAID: [&str; 4] = ["x-forwarded-for", "x-forwarded-prefix", "x-forwarded-proto", "x-real-ip"];
 /// Fields between a client and who is connected to it, beside those NGINX knows.
