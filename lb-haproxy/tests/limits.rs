@@ -47,9 +47,9 @@ async fn clients_without_a_cookie_take_turns() {
 async fn a_streamed_body_has_room_beside_the_longest_headers() {
     let limit = |b: &mut Backend| b.limits.body = Some(ByteSize::new(100_000));
     let (port, app, _proxy) = one(Proxy::start, limit).await;
-    assert_eq!(ask(port, chunked(4000, 32_000)).await.status(), 200);
-    assert_eq!(ask(port, chunked(500, 33_000)).await.status(), 431);
-    assert_eq!(ask(port, chunked(50_000, 32_000)).await.status(), 411);
+    assert_eq!(ask(port, chunked(4000, 15_500)).await.status(), 200);
+    assert_eq!(ask(port, chunked(500, 17_000)).await.status(), 431);
+    assert_eq!(ask(port, chunked(50_000, 15_500)).await.status(), 411);
     assert_eq!(app.seen().len(), 1);
 }
 
@@ -58,14 +58,9 @@ async fn a_streamed_body_has_room_beside_the_longest_headers() {
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 async fn http2_headers_are_bounded_alike() {
     let (port, app, _proxy) = one(Proxy::start, |_| {}).await;
-    for (fields, length, status) in [
-        (14, 1000, 200),
-        (20, 1000, 200),
-        (32, 1000, 200),
-        (900, 10, 200),
-        (34, 1000, 431),
-        (37, 1000, 431),
-    ] {
+    for (fields, length, status) in
+        [(14, 1000, 200), (15, 1000, 200), (700, 10, 200), (18, 1000, 431), (20, 1000, 431)]
+    {
         let mut request = hyper::Request::get("http://h/x");
         for n in 0..fields {
             request = request.header(format!("x-{n:03}"), "v".repeat(length - 9));
@@ -73,7 +68,7 @@ async fn http2_headers_are_bounded_alike() {
         let request = request.body(http_body_util::Empty::<Bytes>::new().boxed()).unwrap();
         assert_eq!(h2_ask(port, request).await, status, "{fields} of {length} bytes");
     }
-    assert_eq!(app.seen().len(), 4);
+    assert_eq!(app.seen().len(), 3);
 }
 
 #[tokio::test]

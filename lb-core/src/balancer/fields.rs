@@ -4,9 +4,9 @@
 use crate::error::{Error, Result};
 use crate::model::ByteSize;
 
-/// Most bytes of header fields of a request, and of an answer, unless a balancer is told otherwise: 32 KiB. A request
+/// Most bytes of header fields of a request, and of an answer, unless a balancer is told otherwise: 16 KiB. A request
 /// with more gets 431, or 400 where the balancer cannot tell; an answer with more is a 502.
-pub const HEADER_BYTES: ByteSize = ByteSize::new(32 << 10);
+pub const HEADER_BYTES: ByteSize = ByteSize::new(16 << 10);
 
 /// Most header fields of a request, and of an answer.
 pub const HEADER_FIELDS: u32 = 1_000;

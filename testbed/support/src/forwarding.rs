@@ -284,9 +284,7 @@ pub async fn an_app_is_told_that_its_client_has_gone<P>(start: impl AsyncFn(&Rou
 /// As long as the bound allows they pass, to the app and back; much longer ones do not.
 pub async fn header_fields_are_bounded<P>(start: impl AsyncFn(&RoutingTable) -> P) {
     let (port, app, _balancer) = one(Manner::Bake, start).await;
-    for (fields, length) in
-        [(14, 1000), (20, 1000), (31, 1000), (150, 20), (900, 20), (1, 16_500), (1, 31_000)]
-    {
+    for (fields, length) in [(14, 1000), (15, 1000), (150, 20), (700, 20), (1, 15_500)] {
         let before = app.seen().len();
         assert_eq!(
             ask(port, with_fields(fields, length)).await.status(),
@@ -303,7 +301,7 @@ pub async fn header_fields_are_bounded<P>(start: impl AsyncFn(&RoutingTable) -> 
         assert!([400, 431].contains(&status), "{fields} of {length}: {status}");
     }
     assert_eq!(app.seen().len(), before);
-    for cookies in [14, 15, 31] {
+    for cookies in [14, 15] {
         let answer = get(port, "h", &format!("/{cookies}")).await;
         assert_eq!((answer.status(), answer.headers["set-cookie"].len()), (200, cookies));
     }
