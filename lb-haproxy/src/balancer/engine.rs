@@ -89,6 +89,9 @@ impl Engine {
         let asked = table.hash();
         let mut met = self.meet_expected().await?;
         self.remember(&met).await?;
+        // A container that tells its version has it mounted.
+        let directory = self.parts.directory.clone();
+        blocking(move || Ok(directory.make(directory.path(), 0o755)?)).await?;
         self.parts.settings.abilities = self.told(&met).await?.abilities;
         let mut aside = self.refused.still(table, Instant::now());
         let (mut held, mut failure) = (Held::default(), None);
@@ -150,10 +153,14 @@ impl Engine {
     /// What it is.
     pub(crate) async fn describe(&mut self) -> Result<BalancerInfo, Failure> {
         let met = self.meet().await?;
-        let (version, abilities) = match self.told(&met).await {
-            Ok(told) => (told.text.clone(), told.abilities.shown()),
-            Err(error) if matches!(met, Met::Up(..)) => return Err(error),
-            Err(error) => {
+        // Nothing is run before the first table.
+        let is_begun = matches!(met, Met::Up(..)) || self.parts.directory.path().exists();
+        let told = if is_begun { Some(self.told(&met).await) } else { None };
+        let (version, abilities) = match told {
+            None => Default::default(),
+            Some(Ok(told)) => (told.text.clone(), told.abilities.shown()),
+            Some(Err(error)) if matches!(met, Met::Up(..)) => return Err(error),
+            Some(Err(error)) => {
                 tracing::debug!(%error, "version not known yet");
                 Default::default()
             }
