@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::model::{BackendName, FileName, ServerName};
+use crate::model::{App, BackendName, FileName, ServerName};
 use crate::routing::{RoutingTable, TableHash};
 
 pub use self::aside::{Aside, Refused, named_by, quoted, reasons, reduced};
@@ -181,6 +181,16 @@ pub enum SetAside {
     Listener(u16),
     /// A backend and its routes.
     Backend(BackendName),
+}
+
+impl SetAside {
+    /// Whether it is a port of the app's, or the listener of one.
+    pub(crate) fn is_of(&self, app: &App) -> bool {
+        app.ports.iter().any(|(name, port)| match self {
+            Self::Backend(backend) => BackendName::of(&app.name, name) == *backend,
+            Self::Listener(number) => port.outside.is_some_and(|outside| outside.get() == *number),
+        })
+    }
 }
 
 impl From<SetAside> for String {

@@ -112,14 +112,13 @@ impl Desk {
         if key == ActionKey::Network {
             self.network = None;
         }
-        if let Action::Apply(table) = &ended.action
-            && ended.result.is_ok()
-        {
-            // One after the other: what was handed over before has ended too.
-            self.sent = vec![Sent { hash: table.hash(), done: Some(ended.at) }];
-        }
-        if matches!(ended.action, Action::Clear(_)) && ended.result.is_ok() {
-            self.sent.clear();
+        // One after the other: what was handed over before has ended too.
+        match &ended.result {
+            Ok(Done::Applied { table, .. }) => {
+                self.sent = vec![Sent { hash: *table, done: Some(ended.at) }];
+            }
+            Ok(Done::Cleared) => self.sent.clear(),
+            _ => {}
         }
         if !changes_listing(&ended.action) {
             return;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::link::Link;
 use super::status::Snapshot;
-use crate::balancer::{Ask, ListenerProbe, SetAside};
+use crate::balancer::{Ask, ListenerProbe};
 use crate::error::{Error, ErrorKind};
 use crate::ledger::{AppLedger, Ending, InstanceLedger, LastEnd, Phase};
-use crate::model::{AppName, BackendName, DomainName, HostId, Port, Protocol, Revision};
+use crate::model::{AppName, DomainName, HostId, Port, Protocol, Revision};
 use crate::plan::{AppView, HostView};
 use crate::store::{Generation, Standing};
 
@@ -130,7 +130,7 @@ impl Snapshot {
         }
         let in_force = link.in_force();
         let aside = balancer.set_aside.iter().chain(&in_force.set_aside);
-        let mut of_app = aside.filter(|(part, _)| is_part_of(part, app));
+        let mut of_app = aside.filter(|(part, _)| part.is_of(&app.app));
         of_app.next().map(|(part, why)| {
             format!("{} is set aside on host \"{host}\": {why}", String::from(part.clone()))
         })
@@ -200,13 +200,6 @@ fn probe(host: &HostView, port: &Port) -> Option<ListenerProbe> {
 fn concrete(host: &DomainName) -> DomainName {
     let name = host.as_str().replacen('*', "probe", 1);
     DomainName::new(&name).unwrap_or_else(|_| host.clone())
-}
-
-fn is_part_of(part: &SetAside, view: &AppView) -> bool {
-    view.app.ports.iter().any(|(name, port)| match part {
-        SetAside::Backend(backend) => BackendName::of(&view.app.name, name) == *backend,
-        SetAside::Listener(number) => port.outside.is_some_and(|outside| outside.get() == *number),
-    })
 }
 
 fn went_back(target: Revision, good: Option<Revision>, end: Option<&LastEnd>) -> String {

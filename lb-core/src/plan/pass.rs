@@ -308,6 +308,12 @@ impl<'a> AppState<'a> {
         self.view.map(|v| &v.app).or_else(|| self.ledger.settings())
     }
 
+    /// What the container of an instance was seen to do.
+    pub(super) fn state_of(&self, fact: &Fact) -> Option<&'a InstanceState> {
+        let is = |s: &&Seen<'_>| s.key == fact.spot.key && Some(s.host) == fact.spot.host;
+        self.seen.iter().find(is).map(|seen| &seen.instance.state)
+    }
+
     pub(super) fn id(&self, index: usize) -> InstanceId {
         self.ledger.instances[index].id(&self.name)
     }

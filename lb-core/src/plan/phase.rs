@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hosts::backoff;
-use super::pass::{AppState, Condition, Fact, HostState, Key, Pass};
+use super::pass::{AppState, Condition, Fact, HostState, Pass};
 use super::{ActionKey, InstanceState, What, address};
 use crate::error::ErrorKind;
 use crate::ledger::{Ending, InstanceLedger, LastEnd, NetworkLedger, Phase, Resting};
@@ -117,9 +117,7 @@ fn take(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, step: Step) {
 
 /// How the instance's container was seen to have ended.
 fn exit(app: &AppState<'_>, i: usize) -> Option<Exit> {
-    let key = Key::of(&app.ledger.instances[i]);
-    let seen = app.seen.iter().find(|s| s.key == key && Some(s.host) == app.facts[i].spot.host)?;
-    match &seen.instance.state {
+    match app.state_of(&app.facts[i])? {
         InstanceState::Exited(exit) => Some(exit.clone()),
         _ => None,
     }

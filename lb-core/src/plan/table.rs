@@ -9,7 +9,6 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::memo::{AppRoutes, Inputs, NamedBackend, TableMemo};
 use super::pass::{AppState, HostState, Pass};
 use super::{Action, ActionKey, What, address};
-use crate::balancer::SetAside;
 use crate::ledger::{NetworkLedger, TableLedger};
 use crate::model::{BackendName, Protocol};
 use crate::routing::{Listener, Route, RoutingTable, TableHash};
@@ -274,7 +273,7 @@ fn set_aside(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>]) {
     let mut owners = Vec::new();
     for (part, why) in &balancer.set_aside {
         let text = format!("{} is set aside: {why}", String::from(part.clone()));
-        let owner = |app: &&AppState<'_>| is_part_of(part, app);
+        let owner = |app: &&AppState<'_>| app.view.is_some_and(|view| part.is_of(&view.app));
         let before = owners.len();
         let of_apps = apps.iter().filter(owner).map(|app| (Some(&app.name), text.clone()));
         owners.extend(of_apps);
@@ -285,14 +284,6 @@ fn set_aside(pass: &mut Pass<'_>, host: u32, apps: &[AppState<'_>]) {
     for (app, text) in owners {
         pass.say(app, Some(&id), What::Failed, text);
     }
-}
-
-fn is_part_of(part: &SetAside, app: &AppState<'_>) -> bool {
-    let Some(view) = app.view else { return false };
-    view.app.ports.iter().any(|(name, port)| match part {
-        SetAside::Backend(backend) => BackendName::of(&app.name, name) == *backend,
-        SetAside::Listener(number) => port.outside.is_some_and(|outside| outside.get() == *number),
-    })
 }
 
 /// Nothing is left to serve or run: the balancer is ended and the network removed.

@@ -1,6 +1,6 @@
 //! What stands in the way of each app, said in every pass for as long as it does.
 
-use super::pass::{AppState, Condition, Fact, Key, Pass};
+use super::pass::{AppState, Condition, Fact, Pass};
 use super::{ActionKey, InstanceState, What};
 use crate::ledger::{InstanceLedger, Phase};
 use crate::runtime::Readiness;
@@ -43,9 +43,7 @@ fn why(
     let starting = matches!(record.phase, Phase::Starting { .. });
     match fact.condition {
         Condition::NotReady | Condition::Unasked => {
-            let key = Key::of(record);
-            let seen = app.seen.iter().find(|s| s.key == key && Some(s.host) == fact.spot.host)?;
-            let InstanceState::Running(Readiness::NotReady(why)) = &seen.instance.state else {
+            let InstanceState::Running(Readiness::NotReady(why)) = app.state_of(fact)? else {
                 return None;
             };
             let how = if starting { "is not ready yet" } else { "fails its checks" };
