@@ -133,6 +133,20 @@ struct Shared {
     deploys: Mutex<BTreeSet<AppName>>,
 }
 
+impl Shared {
+    /// Waits for what a further pass leaves.
+    async fn next_pass(
+        &self,
+        news: &mut tokio::sync::watch::Receiver<Arc<Snapshot>>,
+    ) -> Result<()> {
+        tokio::select! {
+            biased;
+            Ok(()) = news.changed() => Ok(()),
+            () = self.tasks.wait() => Err(ended("wait")),
+        }
+    }
+}
+
 /// What a handle asks of the loop.
 enum Request {
     Preview(oneshot::Sender<Result<Plan>>),
@@ -255,11 +269,7 @@ impl Orchestrator {
                 if until(&status) {
                     return Ok(status);
                 }
-                tokio::select! {
-                    biased;
-                    Ok(()) = news.changed() => {}
-                    () = self.shared().tasks.wait() => return Err(ended("wait")),
-                }
+                self.shared().next_pass(&mut news).await?;
             }
         };
         match tokio::time::timeout(deadline, wait).await {

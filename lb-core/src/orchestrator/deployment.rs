@@ -6,8 +6,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use super::Orchestrator;
 use super::stage::{Question, Stage};
-use super::{Orchestrator, ended};
 use crate::balancer::ProbeAnswer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::model::{AppName, HostId, Revision};
@@ -101,11 +101,7 @@ impl Deployment {
                     news.mark_changed();
                 }
             }
-            tokio::select! {
-                biased;
-                Ok(()) = news.changed() => {}
-                () = self.platform.shared().tasks.wait() => return Err(ended("wait")),
-            }
+            self.platform.shared().next_pass(&mut news).await?;
         }
     }
 }
@@ -178,11 +174,7 @@ impl Removal {
                 }
                 None => return Ok(()),
             }
-            tokio::select! {
-                biased;
-                Ok(()) = news.changed() => {}
-                () = self.platform.shared().tasks.wait() => return Err(ended("wait")),
-            }
+            self.platform.shared().next_pass(&mut news).await?;
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::store::{Generation, Standing};
 /// Most lines of what failed that an error shows.
 const LINES_SHOWN: usize = 20;
 
+/// What a process says that does not know how far a change is.
+const FOLLOWS: &str = "this process does not lead: another one does, or none";
+
 /// How far a change is.
 pub(super) enum Stage {
     /// The loop has not taken it in, and why.
@@ -42,7 +45,7 @@ impl Snapshot {
     /// How far the change of this generation is. `met`: the app was there before.
     pub(super) fn stage(&self, app: &AppName, generation: Generation, met: bool) -> Stage {
         if self.standing == Standing::Follower {
-            return Stage::Unheard("this process does not lead: another one does, or none".into());
+            return Stage::Unheard(FOLLOWS.into());
         }
         let over = |kind, text: String| Stage::Over(Error::new(kind, "wait for", "", text));
         let Some(view) = self.world.apps.get(app) else {
@@ -58,18 +61,17 @@ impl Snapshot {
             let text = format!("change {} took the place of change {generation}", view.generation);
             return over(ErrorKind::Conflict, text);
         }
-        let Some(ledger) = self.ledgers.get(app).filter(|ledger| ledger.deploy == view.deploy)
+        let ledger = self.ledgers.get(app).filter(|ledger| ledger.deploy == view.deploy);
+        let Some((ledger, target)) = ledger.and_then(|ledger| Some((ledger, ledger.target?)))
         else {
             return Stage::Waits(self.obstacles(app, "its image has to be looked up"));
         };
-        match ledger.target {
-            Some(target) if ledger.failed == Some(target) => {
-                let good = ledger.good.as_ref().map(|good| good.revision);
-                over(ErrorKind::RolledBack, went_back(target, good, ledger.last_end.as_deref()))
-            }
-            Some(target) => self.stage_of(app, view, ledger, target),
-            None => Stage::Waits(self.obstacles(app, "its image has to be looked up")),
+        if ledger.failed == Some(target) {
+            let good = ledger.good.as_ref().map(|good| good.revision);
+            let text = went_back(target, good, ledger.last_end.as_deref());
+            return over(ErrorKind::RolledBack, text);
         }
+        self.stage_of(app, view, ledger, target)
     }
 
     fn stage_of(
@@ -83,25 +85,20 @@ impl Snapshot {
             return Stage::Waits(self.obstacles(app, &lack));
         }
         let none_wanted = ledger.wanted == Some(0);
-        let outside = || view.app.ports.iter().filter(|(_, port)| port.outside.is_some());
-        if ledger.exposed.is_empty() && outside().count() > 0 && !none_wanted {
+        let has_listeners = view.app.ports.values().any(|port| port.outside.is_some());
+        if ledger.exposed.is_empty() && has_listeners && !none_wanted {
             return Stage::Waits(self.obstacles(app, "no host has its listeners"));
         }
         let mut questions = Vec::new();
-        for host in &ledger.exposed {
-            // Without a lease it has no clients either.
-            let Some(at) = self.world.hosts.get(host) else { continue };
-            let Some(link) = self.links.get(host) else { continue };
+        for (host, at, link) in self.exposing(ledger) {
             if let Some(lack) = self.lacks_on(host, at, link, view) {
                 return Stage::Waits(self.obstacles(app, &lack));
             }
             if none_wanted {
                 continue;
             }
-            questions.extend(outside().filter_map(|(_, port)| {
-                let probe = probe(at, port)?;
-                Some(Question { link: link.clone(), probe })
-            }));
+            let probes = view.app.ports.values().filter_map(|port| probe(at, port));
+            questions.extend(probes.map(|probe| Question { link: link.clone(), probe }));
         }
         Stage::InForce { revision: target, questions }
     }
@@ -109,11 +106,18 @@ impl Snapshot {
     /// Whether no balancer that has the app keeps it from being served as the planner wants it.
     pub(super) fn is_in_force(&self, view: &AppView, ledger: Option<&AppLedger>) -> bool {
         let Some(ledger) = ledger else { return false };
-        ledger.exposed.iter().all(|host| {
-            let Some(at) = self.world.hosts.get(host) else { return true };
-            let link = self.links.get(host);
-            link.is_some_and(|link| self.lacks_on(host, at, link, view).is_none())
-        })
+        self.exposing(ledger).all(|(host, at, link)| self.lacks_on(host, at, link, view).is_none())
+    }
+
+    /// The registered hosts whose balancers have the app; without a lease one has no clients either.
+    fn exposing<'a>(
+        &'a self,
+        ledger: &'a AppLedger,
+    ) -> impl Iterator<Item = (&'a HostId, &'a HostView, &'a Arc<Link>)> {
+        ledger
+            .exposed
+            .iter()
+            .filter_map(|host| Some((host, self.world.hosts.get(host)?, self.links.get(host)?)))
     }
 
     /// What keeps the host's balancer from serving the app as the planner wants it.
@@ -152,8 +156,7 @@ impl Snapshot {
     pub(super) fn left_of(&self, app: &AppName) -> Option<Left> {
         let is_wanted = self.world.apps.contains_key(app);
         if self.standing == Standing::Follower {
-            let obstacles = vec!["this process does not lead: another one does, or none".into()];
-            return Some(Left { is_wanted: false, obstacles });
+            return Some(Left { is_wanted: false, obstacles: vec![FOLLOWS.into()] });
         }
         if !is_wanted && !self.ledgers.contains_key(app) {
             return None;
