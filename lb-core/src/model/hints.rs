@@ -159,16 +159,40 @@ fn find<'a>(hints: &[(&str, &'a str)], path: &[String]) -> Option<&'a str> {
     hints.iter().find(|(pattern, _)| is(pattern)).map(|(_, hint)| *hint)
 }
 
-/// ``unknown field `maks`, expected `min` or `max` `` and its kin: names stand between backticks.
+/// ``unknown field `maks`, expected `min` or `max` `` and its kin. The field that is not known is anything a writer
+/// may have written, backticks among it; the others are ours.
 fn about_fields(message: &str) -> Option<String> {
-    let mut names = message.split('`').skip(1).step_by(2);
-    let field = names.next()?;
-    if message.starts_with("missing") {
-        return Some(format!("{field} is missing"));
+    if let Some(rest) = message.strip_prefix("unknown field `") {
+        let (field, known) = rest.rsplit_once("`, expected ").or(rest.rsplit_once("`, "))?;
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Some(format!("{field:?} is no field here: there are {known}"));
     }
-    if message.starts_with("duplicate") {
-        return Some(format!("{field} must be there once"));
+    let field = message.split('`').nth(1)?;
+    let wrong = if message.starts_with("missing") { "is missing" } else { "must be there once" };
+    Some(format!("{field} {wrong}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_not_known_may_be_written_in_any_way() {
+        for (message, said) in [
+            (
+                "unknown field `maks`, expected `min` or `max`",
+                "\"maks\" is no field here: there are min, max",
+            ),
+            (
+                "unknown field `a`, expected `\u{7f}`, expected one of `min`, `max`, `step`",
+                "\"a`, expected `\\u{7f}\" is no field here: there are min, max, step",
+            ),
+            ("unknown field `a`, there are no fields", "\"a\" is no field here: there are none"),
+            ("missing field `image`", "image is missing"),
+            ("duplicate field `image`", "image must be there once"),
+        ] {
+            assert_eq!(about_fields(message).as_deref(), Some(said), "{message}");
+        }
     }
-    let known: Vec<&str> = names.collect();
-    Some(format!("{field:?} is no field here: there are {}", known.join(", ")))
 }
