@@ -120,7 +120,7 @@ impl<'a> Config<'a> {
             same("HTTP/2", &server.inside("http2").count(), &usize::from(tls && modern))?;
             // The first takes requests without a name, and so would one whose certificate has none.
             let names = server.only("server_name")?;
-            same("requests without a name", &(names[0] == ""), &(n == 0 || names.len() == 1))?;
+            same("requests without a name", &names[0].is_empty(), &(n == 0 || names.len() == 1))?;
             let file = owners.next().map(|owner| layout::pem_file(port, owner).to_string());
             for name in ["ssl_certificate", "ssl_certificate_key"] {
                 let found = server.inside(name).next().map(|d| d.words[1].clone());
