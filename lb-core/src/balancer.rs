@@ -165,8 +165,8 @@ pub struct Applied {
 pub enum Change {
     /// It was in force already.
     None,
-    /// By changing servers of the running balancer.
-    Servers,
+    /// By a change of the running balancer: servers, and what else it takes without a reload.
+    Live,
     /// By a reload.
     Reload,
     /// The balancer was started with it.

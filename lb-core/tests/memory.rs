@@ -222,13 +222,13 @@ async fn a_balancer_tells_how_a_table_came_in_force_and_cuts_what_left_it() {
     let b = ServerName::new("b").unwrap();
     balancer.set_open(&backend(), &b, 3);
     let draining = [("a", ServerState::Active), ("b", ServerState::Draining)];
-    assert_eq!(change(table(&draining, 80)).await, Change::Servers);
+    assert_eq!(change(table(&draining, 80)).await, Change::Live);
     let traffic = balancer.traffic().await.unwrap();
     assert_eq!(traffic.backends[&backend()].servers[&b].open, 3, "draining keeps what is open");
     balancer.serve(&backend(), 10);
     let traffic = balancer.traffic().await.unwrap();
     assert_eq!(traffic.backends[&backend()].servers[&b].requests, 0, "draining gets nothing new");
-    assert_eq!(change(table(&two[..1], 80)).await, Change::Servers);
+    assert_eq!(change(table(&two[..1], 80)).await, Change::Live);
     assert_eq!(balancer.cut(), 3);
     assert_eq!(change(table(&two[..1], 81)).await, Change::Reload);
     assert_eq!(balancer.reloads(), 1);

@@ -8,6 +8,8 @@ mod engine;
 mod filed;
 mod launch;
 mod limits;
+mod live;
+mod loaded;
 mod log;
 mod look;
 mod members;

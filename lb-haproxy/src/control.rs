@@ -6,6 +6,7 @@
 mod certificate;
 mod change;
 mod info;
+mod map;
 mod processes;
 #[cfg(test)]
 pub(crate) mod recorded;
@@ -13,9 +14,13 @@ mod sessions;
 mod socket;
 mod stat;
 
-pub(crate) use self::certificate::{abort_certificate, commit_certificate, set_certificate};
+pub(crate) use self::certificate::{
+    abort_certificate, commit_certificate, delete_certificate, list_certificate, listed,
+    new_certificate, set_certificate,
+};
 pub(crate) use self::change::{Change, Verdict};
 pub(crate) use self::info::WorkerInfo;
+pub(crate) use self::map::replace_map;
 pub(crate) use self::processes::Processes;
 pub(crate) use self::sessions::{SessionEntry, parse_sessions};
 pub(crate) use self::socket::{Session, Socket};

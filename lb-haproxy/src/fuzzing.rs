@@ -57,9 +57,15 @@ pub fn replies(text: &str) {
     let one = Change::ShutOne("0x1".into());
     let ended = text.trim() == "No such session (use 'show sess').";
     assert_eq!(one.judge(text).is_ok(), ended || text.trim().is_empty());
-    for change in
-        [Change::Add(b(), s(), String::new()), Change::Delete(b(), s()), Change::Purge(b(), s(), 1)]
-    {
+    for change in [
+        Change::Add(b(), s(), String::new()),
+        Change::Delete(b(), s()),
+        Change::Purge(b(), s(), 1),
+        Change::AddBackend(b(), "shape".into(), "http"),
+        Change::Publish(b()),
+        Change::Unpublish(b()),
+        Change::DeleteBackend(b()),
+    ] {
         assert!(change.judge(text).is_err() || !text.trim().is_empty(), "{change}");
     }
 }

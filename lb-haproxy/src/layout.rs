@@ -2,6 +2,8 @@
 //!
 //! Names of ours hold a `_`, which no [`BackendName`] can: they never meet an app's.
 
+use std::path::Path;
+
 use lb_core::balancer::HEADER_FIELDS;
 use lb_core::{BackendName, FileName};
 
@@ -95,6 +97,11 @@ pub fn wildcard_map_file(port: u16) -> FileName {
 /// Path to backend, for routes of any host name.
 pub fn any_map_file(port: u16) -> FileName {
     file(&format!("listener-{port}.any.map"))
+}
+
+/// Whether a file is a map: its contents change without a reload.
+pub fn is_map(file: &FileName) -> bool {
+    Path::new(file.as_str()).extension().is_some_and(|extension| extension == "map")
 }
 
 /// The key of sticky cookies, which are a hash of it and the server's address. The balancer repeats it by

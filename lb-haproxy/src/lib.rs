@@ -6,7 +6,9 @@
 //!
 //! A platform that has its own instances uses the balancer alone: give it the whole table each time
 //! something changed, and it does the least that leads there. Servers come and go without a reload and
-//! without a lost request; a new listener or backend is a reload that is checked first and seen afterwards.
+//! without a lost request, and so do routes, certificates and backends that leave; new backends do from HAProxy 3.4 on. A
+//! new listener, its first certificate, and other settings of a backend take a reload, which is checked first and seen
+//! afterwards.
 //!
 //! ```no_run
 //! use std::collections::{BTreeMap, BTreeSet};

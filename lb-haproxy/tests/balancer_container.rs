@@ -63,13 +63,13 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
     let load = Load::start(port, "/", 4, &[Mode::KeepAlive, Mode::Close]);
     load.more(50).await;
     let table = table.server("shop", "b", 2, b.address);
-    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Servers);
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Live);
     let begun = Instant::now();
     let table = table.http(later, "/", "late");
     assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Reload);
     println!("reloaded in {:?} (its check is a container)", begun.elapsed());
     let table = table.draining("shop", "a");
-    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Servers);
+    assert_eq!(balancer.apply(&table.0).await.unwrap().change, Change::Live);
     load.more(200).await;
     load.finish().await;
     eventually("the old worker ends", async || balancer.traffic().await.unwrap().old_workers == 0)

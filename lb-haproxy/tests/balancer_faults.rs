@@ -37,7 +37,7 @@ async fn a_backend_haproxy_refuses_is_set_aside_and_all_others_go_on() {
     let reloads = bench.reloads().await;
     let more = spoilt.server("shop", "b", 2, b.address);
     let applied = bench.balancer.apply(&more.0).await.unwrap();
-    assert_eq!((applied.change, applied.set_aside.len()), (Change::Servers, 2));
+    assert_eq!((applied.change, applied.set_aside.len()), (Change::Live, 2));
     assert_eq!(bench.reloads().await, reloads);
 }
 
@@ -171,7 +171,7 @@ async fn a_killed_haproxy_comes_back_with_all_servers() {
     let table = Table::new().http(port, "/", "shop").server("shop", "a", 1, a.address);
     bench.apply(&table.0).await;
     let table = table.server("shop", "b", 2, b.address).draining("shop", "a");
-    assert_eq!(bench.apply(&table.0).await, Change::Servers);
+    assert_eq!(bench.apply(&table.0).await, Change::Live);
     let before = {
         get(port, "/").await.unwrap();
         bench.traffic().await.backends[&backend_name("shop")].requests
@@ -216,7 +216,7 @@ async fn a_directory_that_cannot_be_written_leaves_all_as_it_was() {
     assert_eq!(bench.traffic().await.table, Some(table.0.hash()), "the file comes first");
     assert_eq!(get(port, "/").await.unwrap().body, "a");
     std::fs::remove_dir(&blocks).unwrap();
-    assert_eq!(bench.apply(&more.0).await, Change::Servers);
+    assert_eq!(bench.apply(&more.0).await, Change::Live);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -241,7 +241,7 @@ async fn a_new_process_takes_over_what_runs() {
     assert_eq!(second.apply(&table.0).await.unwrap().change, Change::None);
     let less = table.without("shop", "b");
     let third = bench.again();
-    assert_eq!(third.apply(&less.0).await.unwrap().change, Change::Servers);
+    assert_eq!(third.apply(&less.0).await.unwrap().change, Change::Live);
     assert_eq!(third.describe().await.unwrap().reloads, 0);
     assert_eq!(bench.pids(), pids, "nothing was started");
     load.more(20).await;

@@ -25,7 +25,7 @@ async fn sticky_clients_stay_and_move_when_their_server_drains() {
         .server("shop", "a", 1, a.address);
     bench.apply(&table.0).await;
     let table = table.server("shop", "b", 2, b.address).server("shop", "c", 3, c.address);
-    assert_eq!(bench.apply(&table.0).await, Change::Servers);
+    assert_eq!(bench.apply(&table.0).await, Change::Live);
     // Clients of each server, those added at run time included.
     let mut clients = BTreeMap::new();
     while clients.len() < 3 {
@@ -208,12 +208,12 @@ async fn certificates_are_chosen_by_name_and_renewed_without_a_reload() {
     let files = bench.balancer.files().await.unwrap();
     assert!(files.values().all(|text| !text.contains("PRIVATE")), "no key is shown");
     let renewed = table.clone().certified(port, "shop", tls::A_RENEWED);
-    assert_eq!(bench.apply(&renewed.0).await, Change::Servers);
+    assert_eq!(bench.apply(&renewed.0).await, Change::Live);
     assert!(certificate_for(port, "a.test.example").await.contains("renewed.a.test"));
     assert_eq!(bench.reloads().await, 0);
     // By a new process, which cannot know what the worker has loaded.
     let second = bench.again();
-    assert_eq!(second.apply(&table.0).await.unwrap().change, Change::Servers);
+    assert_eq!(second.apply(&table.0).await.unwrap().change, Change::Live);
     let shown = certificate_for(port, "a.test.example").await;
     assert!(!shown.contains("renewed"));
     // A broken certificate is its app's affair.

@@ -28,17 +28,17 @@ async fn a_hundred_changes_under_load_lose_nothing_and_never_reload() {
         let name = format!("c{round}");
         let instance = Instance::http(&name).await;
         let more = base.clone().server("shop", &name, 3 + round % 50, instance.address);
-        assert_eq!(bench.apply(&more.0).await, Change::Servers, "round {round}");
+        assert_eq!(bench.apply(&more.0).await, Change::Live, "round {round}");
         eventually("the new server is used", async || instance.requests() > 0).await;
         let less = more.clone().draining("shop", &name);
-        assert_eq!(bench.apply(&less.0).await, Change::Servers, "round {round}");
+        assert_eq!(bench.apply(&less.0).await, Change::Live, "round {round}");
         eventually("it drains", async || {
             let traffic = bench.traffic().await;
             assert_eq!(traffic.table, Some(less.0.hash()));
             traffic.backends[&backend_name("shop")].servers[&server_name(&name)].open == 0
         })
         .await;
-        assert_eq!(bench.apply(&base.0).await, Change::Servers, "round {round}");
+        assert_eq!(bench.apply(&base.0).await, Change::Live, "round {round}");
         let state = bench.runtime("show servers state shop.web");
         assert!(!state.contains(&format!(" {name} ")), "round {round}: {state}");
     }
@@ -65,11 +65,11 @@ async fn streams_of_one_app_stay_up_through_fifty_changes_of_another_and_a_reloa
     for round in 0..50 {
         let instance = Instance::http("s").await;
         let with = table.clone().server("shop", &format!("s{round}"), 1 + round, instance.address);
-        assert_eq!(bench.apply(&with.0).await, Change::Servers);
+        assert_eq!(bench.apply(&with.0).await, Change::Live);
         for stream in &mut streams {
             assert!(stream.echoes(&format!("round {round}")).await, "round {round}");
         }
-        assert_eq!(bench.apply(&table.0).await, Change::Servers);
+        assert_eq!(bench.apply(&table.0).await, Change::Live);
     }
     assert_eq!(bench.reloads().await, 0);
     table = table.http(later, "/", "late");
@@ -98,7 +98,7 @@ async fn a_scale_in_right_after_a_reload_cuts_nothing_an_old_worker_holds() {
     let table = table.http(later, "/", "late").server("shop", "b", 2, b.address);
     assert_eq!(bench.apply(&table.0).await, Change::Reload);
     let draining = table.clone().draining("shop", "a");
-    assert_eq!(bench.apply(&draining.0).await, Change::Servers);
+    assert_eq!(bench.apply(&draining.0).await, Change::Live);
     let server = |t: &lb_core::Traffic| {
         t.backends[&backend_name("shop")].servers.get(&server_name("a")).copied()
     };
@@ -144,7 +144,7 @@ async fn a_server_changed_by_somebody_else_is_put_right() {
     // By the next change as well, which only then finds out.
     bench.runtime("set server shop.web/b state maint; del server shop.web/b");
     let less = table.draining("shop", "b");
-    assert_eq!(bench.apply(&less.0).await, Change::Servers);
+    assert_eq!(bench.apply(&less.0).await, Change::Live);
     assert_eq!(bench.traffic().await.table, Some(less.0.hash()));
     assert_eq!(bench.reloads().await, 0);
     for _ in 0..10 {
@@ -161,10 +161,10 @@ async fn a_server_that_moves_or_takes_anothers_id_is_replaced_without_a_reload()
     bench.apply(&table.0).await;
     assert_eq!(get(port, "/").await.unwrap().body, "a");
     let moved = Table::new().http(port, "/", "shop").server("shop", "x", 1, b.address);
-    assert_eq!(bench.apply(&moved.0).await, Change::Servers);
+    assert_eq!(bench.apply(&moved.0).await, Change::Live);
     assert_eq!(get(port, "/").await.unwrap().body, "b");
     let renamed = Table::new().http(port, "/", "shop").server("shop", "y", 1, a.address);
-    assert_eq!(bench.apply(&renamed.0).await, Change::Servers);
+    assert_eq!(bench.apply(&renamed.0).await, Change::Live);
     assert_eq!(get(port, "/").await.unwrap().body, "a");
     assert_eq!(bench.apply(&renamed.0).await, Change::None);
     assert_eq!(bench.reloads().await, 0);
@@ -234,10 +234,10 @@ async fn a_request_that_tries_to_reach_a_removed_server_is_answered_by_another()
     let asked: Vec<_> = (0..8).map(|_| tokio::spawn(async move { get(port, "/").await })).collect();
     let trying = || bench.runtime("show sess").matches(" srv=b ").count();
     eventually("half of them try the one that is gone", async || trying() == 4).await;
-    assert_eq!(bench.apply(&base.0).await, Change::Servers);
+    assert_eq!(bench.apply(&base.0).await, Change::Live);
     // Another one takes its place, and its id, while they still try.
     let replaced = base.clone().server("shop", "c", 2, lives.address);
-    assert_eq!(bench.apply(&replaced.0).await, Change::Servers);
+    assert_eq!(bench.apply(&replaced.0).await, Change::Live);
     for answer in asked {
         assert_eq!(answer.await.unwrap().unwrap().body, "a");
     }

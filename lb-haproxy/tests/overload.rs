@@ -182,7 +182,7 @@ async fn a_stream_lives_through_any_number_of_reloads() {
     bench.apply(&table.0).await;
     let mut stream = Stream::websocket(port, "/ws").await;
     for round in 0..20 {
-        table = table.http(port, &format!("/{round}"), &format!("late{round}"));
+        table = table.http(free_port(), "/", &format!("late{round}"));
         assert_eq!(bench.apply(&table.0).await, Change::Reload);
         assert!(stream.echoes("held").await, "cut at reload {round}");
     }

@@ -181,7 +181,7 @@ impl Inner {
         let change = match old.hash {
             None => Change::Start,
             Some(old) if old == hash => Change::None,
-            Some(_) => Change::Servers,
+            Some(_) => Change::Live,
         };
         // The table first: a port that opens must find its routes.
         self.shared.swap(Live::new(table, &old));

@@ -268,14 +268,29 @@ impl Shared {
         let exited = |code| {
             ContainerState::Exited(Exit { code, out_of_memory: false, output: String::new() })
         };
-        match (&record.process, record.exit) {
+        match (&record.process, self.end_of(record)) {
             (_, Some(code)) => exited(code),
             (None, None) => ContainerState::Created,
-            (Some(_), None) if self.is_child(&record.id) || record.is_alive() => {
-                ContainerState::Running
-            }
-            (Some(_), None) => exited(UNKNOWN_EXIT),
+            (Some(_), None) => ContainerState::Running,
         }
+    }
+
+    /// How it ended, as far as that is known. `None`: it has not, or was never started.
+    fn end_of(&self, record: &Record) -> Option<i64> {
+        let runs = |r: &Record| r.process.is_none() || self.is_child(&r.id) || r.is_alive();
+        if record.exit.is_some() || runs(record) {
+            return record.exit;
+        }
+        // It has ended since the record was read, or is only just ours: whoever waits for a child writes down how it
+        // ended before the child is forgotten, and a start is over once the lock is free.
+        let again = self.records.locked(|| {
+            let now = self.records.container(&record.name)?.filter(|now| now.id == record.id);
+            Ok(match now {
+                Some(now) if now.exit.is_some() || runs(&now) => now.exit,
+                _ => Some(UNKNOWN_EXIT),
+            })
+        });
+        again.unwrap_or(Some(UNKNOWN_EXIT))
     }
 
     fn is_child(&self, id: &ContainerId) -> bool {
@@ -305,4 +320,33 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> LocalResult<T> + Send + 'static,
 ) -> LocalResult<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or(Err(LocalError::Lost))
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_core::{ContainerRuntime as _, ImageRef, Role};
+
+    use futures_util::StreamExt as _;
+
+    use super::*;
+    use crate::Program;
+
+    /// Between a look at the records and one at the processes a child may end, be written down and be forgotten.
+    #[tokio::test]
+    async fn a_record_read_before_the_end_tells_how_it_ended() -> Result<()> {
+        let dir = tempfile::tempdir().expect("a directory");
+        let cluster = ClusterId::new("c1")?;
+        let program = Program::new("/bin/sh").args(["-c", "read line; exit 7"]);
+        let runtime =
+            LocalRuntime::builder(cluster, dir.path()).image("test:1", program).build()?;
+        let name = ContainerName::new("c1.web")?;
+        let spec = ContainerSpec::new(name.clone(), Role::Instance, ImageRef::new("test:1")?);
+        let mut events = runtime.events();
+        runtime.run(&spec).await?;
+        let record = runtime.shared.records.container(&name).ok().flatten().expect("a record");
+        let before = Record { exit: None, ..record };
+        while !matches!(events.next().await, Some(Ok(RuntimeEvent::Exited(_)))) {}
+        assert_eq!(runtime.shared.end_of(&before), Some(7));
+        Ok(())
+    }
 }

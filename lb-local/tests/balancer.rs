@@ -46,7 +46,7 @@ async fn apply_is_idempotent_and_reports_what_is_in_force() {
     let two = http_table(backend(Protocol::Http, &addresses(&sites)));
     assert_eq!(apply(&balancer, &one).await.change, Change::Start);
     assert_eq!(apply(&balancer, &one).await.change, Change::None);
-    assert_eq!(apply(&balancer, &two).await.change, Change::Servers);
+    assert_eq!(apply(&balancer, &two).await.change, Change::Live);
     assert_eq!(balancer.traffic().await.unwrap().table, Some(two.hash()));
     let mut seen = BTreeMap::<String, u32>::new();
     for _ in 0..10 {

@@ -14,5 +14,5 @@ pub(crate) use self::log::{Logged, Receiver, Target as LogTarget};
 pub(crate) use self::processes::{Processes, orphans};
 #[cfg(any(fuzzing, test))]
 pub(crate) use self::sockets::parse as parse_connection;
-pub(crate) use self::sockets::{connections, shares_network, shut};
+pub(crate) use self::sockets::{clients_of, connections, shares_network, shut};
 pub(crate) use self::status::{Status, StatusSocket};

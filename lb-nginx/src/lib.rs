@@ -12,8 +12,9 @@
 //! | 1.27.4 and later | `GentleReload`, with `keepalive_min_timeout` | no lost request of a client that is never idle for 10 s |
 //! | 1.22 to 1.27.3 | `Reload` | at most one closed keep-alive connection per client connection and reload, never a failed new connection |
 //!
-//! Reloads are coalesced, at most one a second. Streams of other apps go on in old workers for as long as
-//! [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after).
+//! Reloads are coalesced, at most one a second. Websockets and TCP streams go on in old workers, through any number of
+//! reloads, for up to [`hard_stop_after`](NginxBalancerBuilder::hard_stop_after), a day; how many such workers there may
+//! be, and what they cost, says [`max_old_workers`](NginxBalancerBuilder::max_old_workers).
 //!
 //! # Connections of servers that left
 //!

@@ -69,7 +69,16 @@ async fn a_container_serves_changes_reloads_survives_a_kill_and_goes() {
     let traffic = balancer.traffic().await.unwrap();
     assert!(traffic.old_workers > 0);
     assert_eq!(traffic.backends[&backend_name("mail")].servers[&server_name("m")].open, 1);
-    drop(stream);
+    // What is asked where another process namespace is in the way, as an agent's container may be.
+    let order = |order: &str| std::fs::write(dir.path().join("private/orders"), order).unwrap();
+    order("COUNT\n");
+    let counted = dir.path().join("private/old");
+    eventually("counted", async || {
+        std::fs::read_to_string(&counted).is_ok_and(|text| text.trim() == "1")
+    })
+    .await;
+    order("END 1\n");
+    eventually("the oldest ends", async || !stream.echoes("cut?").await).await;
     eventually("old workers end", async || balancer.traffic().await.unwrap().old_workers == 0)
         .await;
     // A kill: the engine starts it again with the files.

@@ -155,7 +155,7 @@ impl State {
         let change = match &self.table {
             None => Change::Start,
             Some(_) if self.hash == Some(hash) => Change::None,
-            Some(old) if old.shape() == table.shape() => Change::Servers,
+            Some(old) if old.shape() == table.shape() => Change::Live,
             Some(_) => Change::Reload,
         };
         if change == Change::Reload {

@@ -51,7 +51,7 @@ impl Change {
     const fn in_words(self) -> &'static str {
         match self {
             Self::None => "as it was",
-            Self::Servers => "servers changed",
+            Self::Live => "changed without a reload",
             Self::Reload => "reloaded",
             Self::Start => "started",
         }

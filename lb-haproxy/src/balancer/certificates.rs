@@ -1,13 +1,75 @@
-//! Changing the contents of certificates without a reload.
+//! Changing certificates, and which ones listeners have, without a reload.
 
 use lb_core::balancer::Failure;
 use lb_core::{FileName, Secret};
 
-use super::compose::{ADMIN_SOCKET, Composed};
+use super::compose::Composed;
 use super::engine::{Engine, blocking};
-use crate::control::{Socket, abort_certificate, commit_certificate, set_certificate};
+use crate::control::{
+    abort_certificate, commit_certificate, delete_certificate, list_certificate, listed,
+    new_certificate, set_certificate,
+};
 
 impl Engine {
+    /// Lists that differ from those in the directory: all, where it is not known what the worker has.
+    pub(super) async fn changed_lists(
+        &self,
+        composed: &Composed,
+    ) -> Result<Vec<FileName>, Failure> {
+        let all = !self.force.as_ref().is_some_and(|force| force.known.certificates);
+        let mut changed = Vec::new();
+        for (name, list) in &composed.lists {
+            if all || self.read(name).await?.as_ref() != Some(list) {
+                changed.push(name.clone());
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Has the worker offer certificates that these lists lack, before a route needs them.
+    pub(super) async fn list_certificates(
+        &mut self,
+        composed: &Composed,
+        lists: &[FileName],
+    ) -> Result<bool, Failure> {
+        let mut added = false;
+        for list in lists {
+            let Some(wanted) = composed.lists.get(list) else { continue };
+            let has = listed(&self.runtime(), list).await?;
+            for name in wanted.lines().filter(|name| !has.iter().any(|h| h == name)) {
+                let found = composed.certificates.iter().find(|(file, _)| file.as_str() == name);
+                let Some((file, certificate)) = found else { continue };
+                new_certificate(&self.runtime(), file).await?;
+                self.change_certificate(file, &certificate.pem).await?;
+                list_certificate(&self.runtime(), list, file).await?;
+                added = true;
+            }
+            let (directory, file, text) =
+                (self.parts.directory.clone(), list.clone(), wanted.clone());
+            blocking(move || Ok(directory.replace(file.as_str(), text.as_bytes())?)).await?;
+        }
+        Ok(added)
+    }
+
+    /// Has it forget those that are in these lists no more.
+    pub(super) async fn unlist_certificates(
+        &mut self,
+        composed: &Composed,
+        lists: &[FileName],
+    ) -> Result<bool, Failure> {
+        let mut gone = false;
+        for list in lists {
+            let Some(wanted) = composed.lists.get(list) else { continue };
+            let has = listed(&self.runtime(), list).await?;
+            for name in has.iter().filter(|name| !wanted.lines().any(|w| w == name.as_str())) {
+                delete_certificate(&self.runtime(), list, name).await?;
+                tracing::info!(certificate = name, "certificate deleted");
+                gone = true;
+            }
+        }
+        Ok(gone)
+    }
+
     /// Has the worker take over certificates that differ from those in the directory: all, where it is not
     /// known what the worker has. Gives whether any differs.
     ///
@@ -18,7 +80,7 @@ impl Engine {
         composed: &Composed,
     ) -> Result<bool, Failure> {
         let Some(force) = &mut self.force else { return Ok(false) };
-        let all = !std::mem::replace(&mut force.certified, false);
+        let all = !std::mem::replace(&mut force.known.certificates, false);
         let mut changed = false;
         for (name, certificate) in &composed.certificates {
             let differs = self.differs(name, &certificate.pem).await?;
@@ -28,13 +90,13 @@ impl Engine {
             changed |= differs;
         }
         if let Some(force) = &mut self.force {
-            force.certified = true;
+            force.known.certificates = true;
         }
         Ok(changed)
     }
 
     async fn change_certificate(&self, name: &FileName, pem: &Secret) -> Result<(), Failure> {
-        let socket = Socket::new(self.parts.directory.path().join(ADMIN_SOCKET));
+        let socket = self.runtime();
         set_certificate(&socket, name, pem).await?;
         let (directory, file, bytes) = (self.parts.directory.clone(), name.clone(), pem.clone());
         let written =

@@ -60,8 +60,9 @@ mod tests {
         Route, RoutingTable,
     };
 
-    use super::super::compose::GlobalSettings;
+    use super::super::compose::{GlobalSettings, Ground};
     use super::super::limits::Resources;
+    use super::super::loaded::Shapes;
     use super::*;
 
     fn backend(app: &str) -> BackendName {
@@ -110,7 +111,9 @@ mod tests {
         };
         let limits = Resources::default().limits(0);
         let dir = Path::new("/run/lb");
-        Composed::new(&table(), table().hash(), rendered, dir, &settings, limits).unwrap()
+        let (settings, shapes) = (&settings, &Shapes::new());
+        let ground = Ground { dir, settings, limits, running: None, shapes };
+        Composed::new(&table(), table().hash(), rendered, ground).unwrap()
     }
 
     fn blamed(output: &str) -> Vec<SetAside> {

@@ -10,19 +10,21 @@ use lb_core::balancer::{
     Totals, Turn, named_by, reasons, reduced, reload_interval,
 };
 use lb_core::{
-    Applied, BalancerInfo, Change, ConfigRenderer, FileName, Membership, RoutingTable, TableHash,
+    Applied, BalancerInfo, ConfigRenderer, FileName, Membership, RoutingTable, TableHash,
 };
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use super::compose::{ADMIN_SOCKET, CONFIG, Composed, GlobalSettings, MASTER_SOCKET, PEERS_SOCKET};
+use super::compose::{
+    ADMIN_SOCKET, Composed, GlobalSettings, Ground, MASTER_SOCKET, PEERS_SOCKET, standard_shapes,
+};
 use super::filed::Filed;
 use super::launch::Launch;
 use super::limits::Resources;
+use super::loaded::Shapes;
 use super::look::{InForce, Met};
-use super::members::{self, Member, Steps};
 use super::reload::Tried;
-use crate::control::{self, Master, Session, Socket};
+use crate::control::{Master, Socket};
 use crate::{Abilities, Version};
 
 /// Most times one call tries again with parts set aside.
@@ -59,6 +61,8 @@ pub(crate) struct Engine {
     /// Of the HAProxy that runs or will be started, once it is known.
     told: Option<Told>,
     refused: Refused,
+    /// What most backends are made from.
+    shapes: Shapes,
 }
 
 /// A version, read.
@@ -70,6 +74,7 @@ struct Told {
 
 impl Engine {
     pub(crate) fn new(parts: Parts) -> Self {
+        let shapes = standard_shapes(&*parts.renderer);
         Self {
             master: Master::new(Socket::new(&parts.master_socket)),
             admin: Socket::new(parts.directory.path().join(ADMIN_SOCKET)),
@@ -81,6 +86,7 @@ impl Engine {
             cut: 0,
             told: None,
             refused: Refused::default(),
+            shapes,
         }
     }
 
@@ -100,7 +106,7 @@ impl Engine {
             if reduced.backends.is_empty() && !table.backends.is_empty() {
                 return Err(failure.unwrap_or_else(|| none_left(&aside)));
             }
-            let composed = match self.compose(&reduced, asked) {
+            let composed = match self.compose(&reduced, asked, &met) {
                 Ok(composed) => composed,
                 Err(Failure::Other(error)) => {
                     let part = named_by(&error, table).filter(|p| !aside.contains_key(p));
@@ -225,7 +231,7 @@ impl Engine {
         let none = BTreeSet::new();
         let known = match (met, &self.force) {
             (Met::Down | Met::Foreign, _) => &none,
-            (Met::Up(_, info), Some(force)) if force.filed.mark == info.mark => {
+            (Met::Up(_, info), Some(force)) if force.loaded.mark == info.mark => {
                 &force.filed.listeners
             }
             (Met::Up(_, info), _) if info.mark.is_empty() => &none,
@@ -238,12 +244,28 @@ impl Engine {
         held.take(&ports, self.parts.launch.owner(), patience).await
     }
 
-    fn compose(&self, table: &RoutingTable, asked: TableHash) -> Result<Composed, Failure> {
+    fn compose(
+        &self,
+        table: &RoutingTable,
+        asked: TableHash,
+        met: &Met,
+    ) -> Result<Composed, Failure> {
         let rendered = self.parts.renderer.render(table)?;
         let servers = table.backends.values().map(|b| b.servers.len()).sum();
-        let limits = self.parts.resources.limits(servers);
-        let directory = self.parts.directory.path();
-        Composed::new(table, asked, rendered, directory, &self.parts.settings, limits)
+        let running = match (met, &self.force) {
+            (Met::Up(_, info), Some(force)) if force.loaded.mark == info.mark => {
+                Some(&force.loaded)
+            }
+            _ => None,
+        };
+        let ground = Ground {
+            dir: self.parts.directory.path(),
+            settings: &self.parts.settings,
+            limits: self.parts.resources.limits(servers),
+            running,
+            shapes: &self.shapes,
+        };
+        Composed::new(table, asked, rendered, ground)
     }
 
     /// How long the next reload has to wait: the longer, the more old workers hold connections.
@@ -259,75 +281,6 @@ impl Engine {
             _ => 0,
         };
         Ok(reload_interval(old).checked_sub(since).filter(|wait| !wait.is_zero()))
-    }
-
-    /// Changes what needs no reload, if nothing else differs. `None`: it takes a reload.
-    async fn without_reload(
-        &mut self,
-        composed: &Composed,
-        asked: TableHash,
-        met: &mut Met,
-    ) -> Result<Option<Change>, Failure> {
-        let Met::Up(session, info) = met else { return Ok(None) };
-        let Some(force) = self.force.as_ref().filter(|f| f.filed.mark == composed.mark) else {
-            return Ok(None);
-        };
-        if info.mark != composed.mark {
-            return Ok(None);
-        }
-        let unchanged = force.settled && force.certified && force.lingering.is_empty();
-        if unchanged && force.filed.table == asked && force.filed.servers == composed.servers {
-            return Ok(Some(Change::None));
-        }
-        self.write_config(composed).await?;
-        let done = match self.change_servers(session, composed, asked).await {
-            Ok(servers) => self.change_certificates(composed).await.map(|certs| servers | certs),
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(true) => Ok(Some(Change::Servers)),
-            Ok(false) => Ok(Some(Change::None)),
-            Err(error) => {
-                tracing::warn!(%error, "not changed at run time: reloading");
-                Ok(None)
-            }
-        }
-    }
-
-    async fn write_config(&self, composed: &Composed) -> Result<(), Failure> {
-        let (directory, text) = (self.parts.directory.clone(), composed.text.clone());
-        blocking(move || Ok(directory.replace(CONFIG, text.as_bytes())?)).await
-    }
-
-    /// By what is remembered; where an answer shows that this is not so, once more by what is read.
-    /// Gives whether anything was to be done.
-    async fn change_servers(
-        &mut self,
-        session: &mut Session,
-        composed: &Composed,
-        asked: TableHash,
-    ) -> Result<bool, Failure> {
-        let Some(force) = &mut self.force else { return Ok(false) };
-        let wanted = &composed.servers;
-        let settled = std::mem::replace(&mut force.settled, false);
-        let mut steps = match settled {
-            true => Steps::between(&force.filed.servers, wanted, &force.lingering),
-            false => read_steps(session, wanted).await?,
-        };
-        // From here on the file is the new one: so is what must be repaired if this ends early.
-        force.filed = Filed::of(composed, asked);
-        let mut left = members::carry_out(session, &steps).await;
-        if let Err(error) = &left {
-            tracing::warn!(%error, "unexpected answer: reading the servers again");
-            steps = read_steps(session, wanted).await?;
-            left = members::carry_out(session, &steps).await;
-        }
-        let left = left?;
-        let gone: Vec<Member> = steps.gone().cloned().collect();
-        force.lingering = left;
-        force.settled = true;
-        self.shut_on_old_workers(&gone).await;
-        Ok(!steps.is_empty())
     }
 }
 
@@ -348,15 +301,6 @@ impl TableEngine for Engine {
 /// What the file in force says; `None`: there is none of ours.
 pub(super) fn filed(directory: &ConfigDirectory) -> Result<Option<Filed>, Failure> {
     Ok(directory.read_config()?.and_then(|text| Filed::parse(&text)))
-}
-
-/// The steps from the servers as they are shown.
-pub(super) async fn read_steps(
-    session: &mut Session,
-    wanted: &super::server::Servers,
-) -> Result<Steps, Failure> {
-    let stat = control::stat(session).await?;
-    Ok(Steps::from_running(&members::running(&stat, wanted), wanted))
 }
 
 fn none_left(aside: &Aside) -> Failure {

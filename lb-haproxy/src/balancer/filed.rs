@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use lb_core::{BackendName, FileName, TableHash};
 
 use super::compose::Composed;
+use super::loaded::Loaded;
 use super::server::{ServerEntry, Servers};
 
 /// The table in the file, as far as the balancer needs it.
@@ -12,8 +13,10 @@ use super::server::{ServerEntry, Servers};
 pub(crate) struct Filed {
     /// The hash of the table asked for.
     pub table: TableHash,
-    /// The generation mark.
-    pub mark: String,
+    /// Whether a worker that runs it was still on its way to it when it was written.
+    pub unfinished: bool,
+    /// What a worker has that runs it.
+    pub loaded: Loaded,
     /// The ports it listens on.
     pub listeners: BTreeSet<u16>,
     /// The files beside it.
@@ -25,47 +28,73 @@ pub(crate) struct Filed {
 impl Filed {
     /// As it will be read back.
     pub(crate) fn of(composed: &Composed, table: TableHash) -> Self {
-        let names = composed.files.keys().chain(composed.certificates.keys());
         Self {
             table,
-            mark: composed.mark.clone(),
+            unfinished: false,
+            loaded: composed.loaded.clone(),
             listeners: composed.listeners.clone(),
-            files: names.cloned().collect(),
+            files: composed.all_files().cloned().collect(),
             servers: composed.servers.clone(),
         }
     }
 
     /// Reads `haproxy.cfg`; `None` if it was not written by this crate, or by one too new to understand.
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (mut table, mut mark) = (None, None);
+        let (mut table, mut mark, mut unfinished) = (None, None, false);
         let (mut listeners, mut files) = (BTreeSet::new(), BTreeSet::new());
-        let mut servers = Servers::new();
-        let mut open: Option<BackendName> = None;
-        for line in text.lines().map(str::trim) {
-            let Some(note) = line.strip_prefix("# lb ") else {
-                if let Some(backend) = &open {
-                    let (name, entry) = ServerEntry::parse(line)?;
-                    servers.get_mut(backend)?.servers.insert(name, entry);
+        let (mut servers, mut loaded) = (Servers::new(), Loaded::default());
+        let mut open = Open::Nothing;
+        for line in text.lines() {
+            let Some(note) = line.trim().strip_prefix("# lb ") else {
+                match &open {
+                    Open::Nothing => {}
+                    Open::Servers(backend) => {
+                        let (name, entry) = ServerEntry::parse(line)?;
+                        servers.get_mut(backend)?.servers.insert(name, entry);
+                    }
+                    Open::Shape(name) => {
+                        let lines = loaded.shapes.get_mut(name)?;
+                        lines.extend([line, "\n"]);
+                    }
                 }
                 continue;
             };
             match note.split_once(' ').unwrap_or((note, "")) {
+                ("unfinished", "") => unfinished = true,
                 ("table", hash) => table = Some(hash.parse().ok()?),
                 ("mark", text) => mark = Some(text.to_owned()),
+                ("frame", text) => text.clone_into(&mut loaded.frame),
                 ("listener", port) => drop(listeners.insert(port.parse().ok()?)),
                 ("file", name) => drop(files.insert(FileName::new(name).ok()?)),
-                ("servers", rest) => {
-                    let (name, sticky) = rest.split_once(' ').unwrap_or((rest, ""));
-                    let name = BackendName::new(name).ok()?;
-                    servers.entry(name.clone()).or_default().sticky = sticky == "sticky";
-                    open = Some(name);
+                ("shape", name) => {
+                    loaded.shapes.insert(name.to_owned(), String::new());
+                    open = Open::Shape(name.to_owned());
                 }
-                ("end", "") => open = None,
+                ("servers", rest) => {
+                    // Earlier files say nothing of the section.
+                    let mut words = rest.split(' ');
+                    let name = BackendName::new(words.next()?).ok()?;
+                    let (flags, hashes): (Vec<&str>, Vec<&str>) =
+                        words.partition(|word| *word == "sticky");
+                    let section = hashes.first().map_or(String::new(), ToString::to_string);
+                    loaded.sections.insert(name.clone(), section);
+                    servers.entry(name.clone()).or_default().sticky = !flags.is_empty();
+                    open = Open::Servers(name);
+                }
+                ("end", "") => open = Open::Nothing,
                 _ => return None,
             }
         }
-        Some(Self { table: table?, mark: mark?, listeners, files, servers })
+        loaded.mark = mark?;
+        Some(Self { table: table?, unfinished, loaded, listeners, files, servers })
     }
+}
+
+/// What the lines belong to.
+enum Open {
+    Nothing,
+    Servers(BackendName),
+    Shape(String),
 }
 
 #[cfg(test)]
@@ -77,14 +106,14 @@ mod tests {
     use std::time::Duration;
 
     use lb_core::{
-        AppName, Backend, CertificatePem, ConfigRenderer, CookieName, Listener, Protocol,
-        RoutingTable, Server, ServerName, ServerState, Sticky,
+        AppName, Backend, CertificatePem, ConfigRenderer, CookieName, DomainName, Listener,
+        PathPrefix, Prefix, Protocol, Route, RoutingTable, Server, ServerName, ServerState, Sticky,
     };
 
-    use super::super::compose::GlobalSettings;
+    use super::super::compose::{GlobalSettings, Ground, standard_shapes};
     use super::super::limits::Resources;
     use super::*;
-    use crate::HaproxyRenderer;
+    use crate::{HaproxyRenderer, Version};
 
     fn table() -> RoutingTable {
         let name = BackendName::new("shop.web").unwrap();
@@ -109,17 +138,35 @@ mod tests {
         }
     }
 
-    fn composed(table: &RoutingTable, servers: usize) -> Composed {
+    fn composed_on(
+        table: &RoutingTable,
+        servers: usize,
+        running: Option<&Loaded>,
+        version: Version,
+    ) -> Composed {
         let rendered = HaproxyRenderer::new().render(table).unwrap();
         let settings = GlobalSettings {
             header_bytes: 32 << 10,
             hard_stop_after: Duration::from_secs(60),
             user: vec!["user haproxy".to_owned()],
-            abilities: crate::Abilities::default(),
+            abilities: version.abilities(),
         };
         let limits = Resources::default().limits(servers);
-        Composed::new(table, table.hash(), rendered, Path::new("/run/lb"), &settings, limits)
-            .unwrap()
+        let shapes = standard_shapes(&HaproxyRenderer::new());
+        let (dir, settings, shapes) = (Path::new("/run/lb"), &settings, &shapes);
+        let ground = Ground { dir, settings, limits, running, shapes };
+        Composed::new(table, table.hash(), rendered, ground).unwrap()
+    }
+
+    fn composed(table: &RoutingTable, servers: usize) -> Composed {
+        composed_on(table, servers, None, Version::OLDEST)
+    }
+
+    /// Whether a HAProxy of this version that runs the first table can get to the second without a reload.
+    fn becomes(from: &RoutingTable, to: &RoutingTable, version: Version) -> bool {
+        let running = composed_on(from, 3, None, version).loaded;
+        let composed = composed_on(to, 3, Some(&running), version);
+        composed.mark() == running.mark && composed.loaded.shapes == running.shapes
     }
 
     fn changed(change: impl FnOnce(&mut Backend)) -> RoutingTable {
@@ -129,13 +176,54 @@ mod tests {
         table
     }
 
+    /// As `shop.web`, on a route of its own where there is one to lead to it.
+    fn with_another(table: &RoutingTable) -> RoutingTable {
+        let mut more = table.clone();
+        let name = BackendName::new("blog.web").unwrap();
+        let backend = Backend::new(AppName::new("blog").unwrap(), Protocol::Http);
+        more.backends.insert(name.clone(), Arc::new(backend));
+        if let Some(Listener::Http { routes, .. }) = more.listeners.get_mut(&80) {
+            routes.insert(route("blog.example.org", name));
+        }
+        more
+    }
+
+    fn route(host: &str, backend: BackendName) -> Route {
+        let (host, path) = (Some(DomainName::new(host).unwrap()), PathPrefix::new("/").unwrap());
+        Route { host, path, prefix: Prefix::Kept, backend }
+    }
+
+    /// With certificates for these backends at 443.
+    fn certified(names: &[&str]) -> RoutingTable {
+        let mut table = with_another(&table());
+        let pem = CertificatePem::new(include_str!("../../../testbed/support/data/b.pem")).unwrap();
+        let named = |name: &&str| (BackendName::new(*name).unwrap(), pem.clone());
+        let certificates = names.iter().map(named).collect();
+        table.listeners.insert(443, Listener::Http { routes: [].into(), certificates });
+        table
+    }
+
+    /// One route on port 80.
+    fn routed(host: &str) -> RoutingTable {
+        let mut table = table();
+        let routes = [route(host, BackendName::new("shop.web").unwrap())].into();
+        table.listeners.insert(80, Listener::Http { routes, certificates: [].into() });
+        table
+    }
+
     #[test]
     fn a_file_is_read_back_as_it_was_written() {
-        let composed = composed(&table(), 3);
-        let filed = Filed::of(&composed, table().hash());
-        assert_eq!(Filed::parse(&composed.text), Some(filed.clone()));
-        assert_eq!(filed.listeners, [443].into());
-        assert!(filed.servers.values().next().unwrap().sticky);
+        for version in [Version::OLDEST, Version::new(3, 4)] {
+            let table = with_another(&table());
+            let composed = composed_on(&table, 3, None, version);
+            let filed = Filed::of(&composed, table.hash());
+            assert_eq!(Filed::parse(&composed.text), Some(filed.clone()), "{version}");
+            let unfinished = Filed { unfinished: true, ..filed.clone() };
+            assert_eq!(Filed::parse(&composed.unfinished()), Some(unfinished), "{version}");
+            assert_eq!(filed.listeners, [443].into());
+            assert!(filed.servers.values().any(|backend| backend.sticky));
+            assert_eq!(filed.loaded.shapes.is_empty(), version == Version::OLDEST);
+        }
     }
 
     #[test]
@@ -147,15 +235,24 @@ mod tests {
     }
 
     #[test]
-    fn servers_their_number_and_certificates_are_no_reason_to_reload() {
-        let mark = composed(&table(), 3).mark;
+    fn a_file_that_does_not_tell_of_sections_is_understood_and_takes_a_reload() {
+        let composed = composed(&table(), 3);
+        let section = composed.loaded.sections.values().next().unwrap();
+        let frame = format!("# lb frame {}\n", composed.loaded.frame);
+        let text = composed.text.replace(&frame, "").replace(&format!(" {section}"), "");
+        let filed = Filed::parse(&text).unwrap();
+        assert_eq!(filed.servers, composed.servers);
+        let again = composed_on(&table(), 3, Some(&filed.loaded), Version::OLDEST);
+        assert_eq!(again.loaded.frame, composed.loaded.frame, "not what is in the file");
+    }
+
+    #[test]
+    fn servers_routes_and_certificates_are_no_reason_to_reload() {
         let more = changed(|b| {
             let server = Server::new(NonZeroU32::new(9).unwrap(), "10.0.0.9:80".parse().unwrap());
             b.servers.insert(ServerName::new("s9").unwrap(), server);
             b.servers.remove(&ServerName::new("s1").unwrap());
         });
-        assert_eq!(composed(&more, 3).mark, mark);
-        assert_eq!(composed(&table(), 30_000).mark, mark);
         let mut renewed = table();
         let pem = CertificatePem::new(include_str!("../../../testbed/support/data/a.pem")).unwrap();
         let Some(Listener::Http { certificates, .. }) = renewed.listeners.get_mut(&443) else {
@@ -164,12 +261,39 @@ mod tests {
         for certificate in certificates.values_mut() {
             certificate.clone_from(&pem);
         }
-        assert_eq!(composed(&renewed, 3).mark, mark);
+        for version in [Version::OLDEST, Version::new(3, 4)] {
+            assert!(becomes(&table(), &more, version));
+            assert!(becomes(&table(), &renewed, version));
+            assert!(becomes(&routed("a.example.org"), &routed("b.example.org"), version));
+            let [one, two] = [certified(&["blog.web"]), certified(&["blog.web", "shop.web"])];
+            assert!(becomes(&one, &two, version) && becomes(&two, &one, version));
+            // The first is for clients that name no host.
+            assert!(!becomes(&certified(&["shop.web"]), &two, version));
+        }
+        let mark = composed(&table(), 3).loaded.mark;
+        assert_eq!(composed(&table(), 30_000).loaded.mark, mark);
+    }
+
+    #[test]
+    fn a_backend_may_leave_and_come_back_and_a_new_one_comes_where_it_can_be_added() {
+        let without = routed("shop.example.org");
+        let with = with_another(&without);
+        for (version, comes) in
+            [(Version::OLDEST, false), (Version::new(3, 2), false), (Version::new(3, 4), true)]
+        {
+            assert!(becomes(&with, &without, version), "{version}");
+            assert_eq!(becomes(&without, &with, version), comes, "{version}");
+            let running = composed_on(&with, 3, None, version).loaded;
+            let left = composed_on(&without, 3, Some(&running), version);
+            let sections = running.sections.clone();
+            let remembered = Loaded { sections, ..left.loaded };
+            let back = composed_on(&with, 3, Some(&remembered), version);
+            assert_eq!(back.mark(), running.mark, "{version}");
+        }
     }
 
     #[test]
     fn everything_else_is() {
-        let mark = composed(&table(), 3).mark;
         let mut listeners = table();
         listeners
             .listeners
@@ -184,7 +308,11 @@ mod tests {
             changed(|b| b.limits.connections_per_instance = NonZeroU32::new(5)),
             changed(|b| b.timeouts.server = Duration::from_secs(7)),
         ] {
-            assert_ne!(composed(&other, 3).mark, mark);
+            for version in [Version::OLDEST, Version::new(3, 4)] {
+                assert!(!becomes(&table(), &other, version));
+                let mark = composed_on(&table(), 3, None, version).loaded.mark;
+                assert_ne!(composed_on(&other, 3, None, version).loaded.mark, mark);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, blocking, filed};
 use super::filed::Filed;
+use super::loaded::Loaded;
 use super::members::Member;
 use crate::control::{self, Processes, Session, WorkerInfo};
 use lb_core::balancer::Failure;
@@ -22,16 +23,36 @@ pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct InForce {
     /// As in the file.
     pub filed: Filed,
+    /// What the worker has.
+    pub loaded: Loaded,
     /// The run of the worker that carries it.
     pub run: u64,
     /// Servers that left but could not be forgotten yet; they take no requests.
     pub lingering: Vec<Member>,
-    /// Whether the worker's servers are known to be the file's.
-    pub settled: bool,
-    /// Whether the worker's certificates are known to be the directory's.
-    pub certified: bool,
+    /// How far it is known to be as the files say.
+    pub known: Known,
     /// Whether there may be old workers.
     pub old_workers: bool,
+}
+
+/// What is known of what changes without a reload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// Whether the worker's servers are the file's.
+    pub servers: bool,
+    /// Whether its maps are the directory's.
+    pub maps: bool,
+    /// Whether its certificates are.
+    pub certificates: bool,
+}
+
+impl InForce {
+    /// Whether all the worker has is known to be as the files say.
+    pub(super) fn is_known(&self) -> bool {
+        let Known { servers, maps, certificates } = self.known;
+        let all = servers && maps && certificates;
+        all && !self.filed.unfinished && self.lingering.is_empty()
+    }
 }
 
 /// What answers.
@@ -109,16 +130,16 @@ impl Engine {
     pub(super) async fn remember(&mut self, met: &Met) -> Result<(), Failure> {
         let Met::Up(_, info) = met else {
             if let Some(force) = &mut self.force {
-                force.settled = false;
+                force.known.servers = false;
             }
             return Ok(());
         };
         match &mut self.force {
-            Some(force) if force.filed.mark == info.mark => {
+            Some(force) if force.loaded.mark == info.mark => {
                 if force.run != info.run() {
                     tracing::info!(worker = info.pid, "another worker");
                     force.run = info.run();
-                    force.settled = false;
+                    force.known = Known::default();
                     force.old_workers = true;
                     force.lingering.clear();
                 }
@@ -126,12 +147,12 @@ impl Engine {
             _ => {
                 let directory = self.parts.directory.clone();
                 let filed = blocking(move || filed(&directory)).await?;
-                self.force = filed.filter(|filed| filed.mark == info.mark).map(|filed| InForce {
+                self.force = filed.filter(|f| f.loaded.mark == info.mark).map(|filed| InForce {
+                    loaded: filed.loaded.clone(),
                     filed,
                     run: info.run(),
                     lingering: Vec::new(),
-                    settled: false,
-                    certified: false,
+                    known: Known::default(),
                     old_workers: true,
                 });
                 let adopted = self.force.is_some();

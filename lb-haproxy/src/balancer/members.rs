@@ -60,8 +60,8 @@ impl From<&ServerEntry> for RunningServer {
     }
 }
 
-/// The servers of the backends in `wanted`, from statistics.
-pub(crate) fn running(stat: &Stat, wanted: &Servers) -> Running {
+/// The servers of all backends a table could have named, from statistics.
+pub(crate) fn running(stat: &Stat) -> Running {
     let mut running = Running::new();
     for row in &stat.rows {
         let RowKind::Server { name, id, address, weight, status } = &row.kind else { continue };
@@ -69,9 +69,6 @@ pub(crate) fn running(stat: &Stat, wanted: &Servers) -> Running {
         else {
             continue;
         };
-        if !wanted.contains_key(&backend) {
-            continue;
-        }
         let state = match status.split_whitespace().next() {
             Some("MAINT") => State::Maint,
             Some("DRAIN") => State::Other,
@@ -90,8 +87,10 @@ pub(crate) struct Steps {
     replaced: Vec<Member>,
     /// New servers.
     added: Vec<Change>,
-    /// Weights and states.
-    updated: Vec<Change>,
+    /// Weights, and servers that take requests again.
+    opened: Vec<Change>,
+    /// Servers that take no more.
+    closed: Vec<Change>,
     /// Servers that leave.
     removed: Vec<Member>,
 }
@@ -115,6 +114,15 @@ impl Steps {
             running.extend(lingers.into_iter().map(leaving));
             steps.backend(name, &running, backend);
         }
+        for (name, backend) in before.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
+            steps.removed.extend(backend.servers.iter().map(|(server, entry)| Member {
+                backend: name.clone(),
+                server: server.clone(),
+                id: entry.id,
+            }));
+        }
+        let lingers = lingering.iter().filter(|m| !wanted.contains_key(&m.backend));
+        steps.removed.extend(lingers.cloned());
         steps
     }
 
@@ -123,6 +131,13 @@ impl Steps {
         let (mut steps, none) = (Self::default(), BTreeMap::new());
         for (name, backend) in wanted {
             steps.backend(name, running.get(name).unwrap_or(&none), backend);
+        }
+        for (name, servers) in running.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
+            steps.removed.extend(servers.iter().map(|(server, now)| Member {
+                backend: name.clone(),
+                server: server.clone(),
+                id: now.id,
+            }));
         }
         steps
     }
@@ -136,7 +151,8 @@ impl Steps {
     pub(crate) fn only_forgets(&self, lingering: &[Member]) -> bool {
         self.replaced.is_empty()
             && self.added.is_empty()
-            && self.updated.is_empty()
+            && self.opened.is_empty()
+            && self.closed.is_empty()
             && self.removed.iter().all(|member| lingering.contains(member))
     }
 
@@ -188,13 +204,14 @@ impl Steps {
         let wanted_state = if wanted.draining { State::Maint } else { State::Ready };
         if now.weight != u32::from(wanted.weight) {
             let weight = wanted.weight;
-            self.updated.push(Change::Weight(backend.clone(), server.clone(), weight));
+            self.opened.push(Change::Weight(backend.clone(), server.clone(), weight));
         }
         if now.state != wanted_state {
-            self.updated.push(match wanted_state {
-                State::Maint => Change::Maint(backend.clone(), server.clone()),
-                _ => Change::Ready(backend.clone(), server.clone()),
-            });
+            let (backend, server) = (backend.clone(), server.clone());
+            match wanted_state {
+                State::Maint => self.closed.push(Change::Maint(backend, server)),
+                _ => self.opened.push(Change::Ready(backend, server)),
+            }
         }
     }
 }
@@ -233,17 +250,29 @@ pub(crate) async fn carry_out(
     session: &mut Session,
     steps: &Steps,
 ) -> Result<Vec<Member>, Failure> {
+    come(session, steps).await?;
+    go(session, steps).await
+}
+
+/// The steps that bring servers.
+pub(crate) async fn come(session: &mut Session, steps: &Steps) -> Result<(), Failure> {
     let stuck = remove(session, &steps.replaced, REPLACE_WITHIN).await?;
     if let Some(Member { backend, server, .. }) = stuck.first() {
         let delete = Change::Delete(backend.clone(), server.clone());
         return Err(Failure::reply(delete.to_string(), "Server still has connections attached"));
     }
     run(session, &steps.added).await?;
-    run(session, &steps.updated).await?;
+    run(session, &steps.opened).await
+}
+
+/// The steps that take servers away: requests may have to go elsewhere first.
+pub(crate) async fn go(session: &mut Session, steps: &Steps) -> Result<Vec<Member>, Failure> {
+    run(session, &steps.closed).await?;
     remove(session, &steps.removed, DELETE_WITHIN).await
 }
 
-async fn run(session: &mut Session, changes: &[Change]) -> Result<(), Failure> {
+/// Each command's answer means that it was done, or [`Verdict::Busy`].
+pub(crate) async fn run(session: &mut Session, changes: &[Change]) -> Result<(), Failure> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -353,7 +382,7 @@ mod tests {
                 "set server shop.web/b state ready",
             ]
         );
-        assert!(steps.updated.is_empty() && steps.replaced.is_empty() && steps.removed.is_empty());
+        assert_eq!(steps, Steps { added: steps.added.clone(), ..Steps::default() });
         let back = Steps::between(&two, &one, &[]);
         assert_eq!(names(&back.removed), ["b"]);
         assert!(Steps::between(&two, &two, &[]).is_empty());
@@ -366,10 +395,15 @@ mod tests {
         for count in [4, 10_000] {
             let before = servers(&all[..count - 1]);
             let steps = Steps::between(&before, &servers(&all[..count]), &[]);
-            assert_eq!((steps.added.len(), steps.updated.len()), (4, 0), "{count} servers");
+            assert_eq!(
+                (steps.added.len(), steps.opened.len() + steps.closed.len()),
+                (4, 0),
+                "{count} servers"
+            );
             assert_eq!(steps.gone().count(), 0);
             let back = Steps::between(&servers(&all[..count]), &before, &[]);
-            assert_eq!((back.added.len(), back.updated.len(), back.gone().count()), (0, 0, 1));
+            assert_eq!(back, Steps { removed: back.removed.clone(), ..Steps::default() });
+            assert_eq!(back.gone().count(), 1);
         }
     }
 
@@ -379,8 +413,8 @@ mod tests {
         let steps = Steps::between(&servers(&[]), &servers(&[("a", draining.clone())]), &[]);
         assert!(commands(&steps.added).iter().all(|c| !c.contains("ready")));
         let steps = Steps::between(&servers(&[("a", entry(1))]), &servers(&[("a", draining)]), &[]);
-        let expected = ["set server shop.web/a weight 7", "set server shop.web/a state maint"];
-        assert_eq!(commands(&steps.updated), expected);
+        assert_eq!(commands(&steps.opened), ["set server shop.web/a weight 7"]);
+        assert_eq!(commands(&steps.closed), ["set server shop.web/a state maint"]);
     }
 
     #[test]
@@ -390,6 +424,24 @@ mod tests {
         assert_eq!((names(&steps.replaced), steps.added.len()), (vec!["a"], 4));
         let steps = Steps::between(&servers(&[("a", entry(1))]), &servers(&[("b", entry(1))]), &[]);
         assert_eq!((names(&steps.replaced), steps.removed.len()), (vec!["a"], 0));
+    }
+
+    #[test]
+    fn a_backend_that_leaves_loses_its_servers() {
+        let before = servers(&[("a", entry(1))]);
+        let [lingers, other] = ["shop.web", "gone.web"].map(|backend| Member {
+            backend: BackendName::new(backend).unwrap(),
+            server: name("old"),
+            id: 9,
+        });
+        let steps = Steps::between(&before, &Servers::new(), &[lingers, other]);
+        assert_eq!(names(&steps.removed), ["a", "old", "old"]);
+        let running = before.iter().map(|(name, backend)| {
+            let servers = backend.servers.iter().map(|(name, entry)| (name.clone(), entry.into()));
+            (name.clone(), servers.collect())
+        });
+        let steps = Steps::from_running(&running.collect(), &Servers::new());
+        assert_eq!(names(&steps.removed), ["a"]);
     }
 
     #[test]

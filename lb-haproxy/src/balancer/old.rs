@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::engine::Engine;
 use super::look::LOOK_AGAIN;
 use super::members::Member;
-use crate::control::Master;
+use crate::control::{Master, SessionEntry};
 use lb_core::balancer::Failure;
 
 /// Longest time to shut connections of old workers; what is left ends with them (`hard-stop-after`).
@@ -47,7 +47,9 @@ impl Engine {
         let old = self.processes().await?.old;
         let most = self.parts.max_old_workers as usize;
         let Some(oldest) = old.last().filter(|_| old.len() >= most) else { return Ok(()) };
-        let sessions = self.of_old(*oldest, Master::sessions).await?.unwrap_or_default();
+        let mut sessions = self.of_old(*oldest, Master::sessions).await?.unwrap_or_default();
+        // Who asks is one of them.
+        sessions.retain(SessionEntry::has_server);
         tracing::warn!(
             old = old.len(),
             most,

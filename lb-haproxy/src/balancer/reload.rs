@@ -10,7 +10,7 @@ use super::engine::{Engine, blocking, filed};
 use super::filed::Filed;
 use super::launch::Checked;
 use super::log::complaints;
-use super::look::{InForce, Met};
+use super::look::{InForce, Known, Met};
 use super::members::Member;
 use super::totals::readings;
 use crate::control::WorkerInfo;
@@ -105,7 +105,7 @@ impl Engine {
     /// The files are the last good ones again: what now?
     async fn after_failure(&mut self, error: Failure, met: &Met) -> Result<Tried, Failure> {
         if let Some(force) = &mut self.force {
-            (force.settled, force.certified) = (false, false);
+            force.known = Known::default();
         }
         let learnt = self.parts.resources.learn(&error.to_string()) || {
             let log = self.parts.launch.log().await;
@@ -151,13 +151,13 @@ impl Engine {
         if change == Change::Reload {
             self.reloads += 1;
         }
-        tracing::info!(worker = worker.pid, mark = %filed.mark, ?change, "configuration in force");
+        tracing::info!(worker = worker.pid, mark = %filed.loaded.mark, ?change, "configuration in force");
         self.force = Some(InForce {
+            loaded: filed.loaded.clone(),
             filed,
             run: worker.run(),
             lingering: Vec::new(),
-            settled: true,
-            certified: true,
+            known: Known { servers: true, maps: true, certificates: true },
             old_workers: change == Change::Reload,
         });
         self.shut_on_old_workers(&gone).await;

@@ -44,7 +44,7 @@ impl Engine {
         if matches!(met, Met::Down) {
             self.parts.launch.start().await?;
             let deadline = Instant::now() + self.parts.launch.start_deadline() + reading;
-            return self.started(&composed.mark, deadline).await;
+            return self.started(composed.mark(), deadline).await;
         }
         let before = self.processes().await?;
         let deadline = Instant::now() + LOADED_WITHIN + reading;
@@ -54,7 +54,7 @@ impl Engine {
                 Reloaded::Busy if Instant::now() < deadline => sleep(LOOK_AGAIN).await,
                 Reloaded::Busy => return Err(not_seen("an earlier reload does not end")),
                 Reloaded::Done | Reloaded::Unknown => {
-                    return self.reloaded(&composed.mark, &before, deadline, reading).await;
+                    return self.reloaded(composed.mark(), &before, deadline, reading).await;
                 }
             }
         }

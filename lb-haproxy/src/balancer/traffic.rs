@@ -8,6 +8,7 @@ use lb_core::{
 };
 
 use super::engine::Engine;
+use super::live::backends_in;
 use super::look::Met;
 use super::members::{self, Steps};
 use super::totals::readings;
@@ -53,18 +54,31 @@ impl Engine {
         session: &mut Session,
     ) -> Result<(Option<TableHash>, Stat), Failure> {
         let stat = control::stat(session).await?;
+        if self.force.as_ref().is_some_and(|force| force.filed.unfinished) {
+            return Ok((None, stat));
+        }
+        if let Err(error) = self.route_again().await {
+            tracing::warn!(%error, "routes not known");
+            return Ok((None, stat));
+        }
         let Some(force) = &mut self.force else { return Ok((None, stat)) };
         let wanted = &force.filed.servers;
-        let steps = Steps::from_running(&members::running(&stat, wanted), wanted);
+        let backends = backends_in(&stat);
+        if !wanted.keys().all(|name| backends.contains(name)) {
+            tracing::warn!("backends of the file are not there");
+            force.known.servers = false;
+            return Ok((None, stat));
+        }
+        let steps = Steps::from_running(&members::running(&stat), wanted);
         if steps.is_empty() {
             force.lingering.clear();
-            force.settled = true;
+            force.known.servers = true;
             return Ok((Some(force.filed.table), stat));
         }
-        if !(force.settled && steps.only_forgets(&force.lingering)) {
+        if !(force.known.servers && steps.only_forgets(&force.lingering)) {
             tracing::warn!(?steps, "servers differ from the file: repairing");
         }
-        force.settled = false;
+        force.known.servers = false;
         force.lingering = match members::carry_out(session, &steps).await {
             Ok(left) => left,
             Err(error) => {
@@ -73,9 +87,9 @@ impl Engine {
             }
         };
         let stat = control::stat(session).await?;
-        let steps = Steps::from_running(&members::running(&stat, wanted), wanted);
-        force.settled = steps.only_forgets(&force.lingering);
-        Ok((force.settled.then_some(force.filed.table), stat))
+        let steps = Steps::from_running(&members::running(&stat), wanted);
+        force.known.servers = steps.only_forgets(&force.lingering);
+        Ok((force.known.servers.then_some(force.filed.table), stat))
     }
 
     fn report(&self, current: &Stat, old: &[Stat]) -> Traffic {

@@ -1,4 +1,4 @@
-//! `set ssl cert` and `commit ssl cert`.
+//! `set ssl cert` and `commit ssl cert`; `new ssl cert` and the lists that certificates stand in.
 
 use lb_core::balancer::Failure;
 use lb_core::{FileName, Secret};
@@ -33,6 +33,70 @@ pub(crate) async fn set_certificate(
     }
 }
 
+/// Makes room for a certificate that is in no list yet. One that is there already is success.
+pub(crate) async fn new_certificate(socket: &Socket, name: &FileName) -> Result<(), Failure> {
+    let new = format!("new ssl cert {name}");
+    let reply = socket.ask(&new).await?;
+    let there = ["New empty certificate store", "Certificate '"];
+    let is_there = |line: &str| {
+        line.starts_with(there[0])
+            || line.starts_with(there[1]) && line.ends_with("already exists!")
+    };
+    match reply.lines().any(is_there) {
+        true => Ok(()),
+        false => Err(Failure::reply(new, &reply)),
+    }
+}
+
+/// The certificates in a list, in its order.
+pub(crate) async fn listed(socket: &Socket, list: &FileName) -> Result<Vec<String>, Failure> {
+    let show = format!("show ssl crt-list {list}");
+    let reply = socket.ask(&show).await?;
+    in_list(&reply, list.as_str()).ok_or_else(|| Failure::reply(show, &reply))
+}
+
+/// Recorded from 2.6.12 and 3.4.0: a line names the list, then each names a certificate, with options behind.
+fn in_list(reply: &str, list: &str) -> Option<Vec<String>> {
+    let mut lines = reply.lines();
+    (lines.next()?.strip_prefix("# ")? == list).then_some(())?;
+    let name = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+    Some(lines.filter(|line| !line.is_empty()).map(name).collect())
+}
+
+/// Offers a certificate to clients of the listener that has this list.
+pub(crate) async fn list_certificate(
+    socket: &Socket,
+    list: &FileName,
+    name: &FileName,
+) -> Result<(), Failure> {
+    let add = format!("add ssl crt-list {list} {name}");
+    let reply = socket.ask(&add).await?;
+    match reply.lines().any(|line| line.trim_end().ends_with("Success!")) {
+        true => Ok(()),
+        false => Err(Failure::reply(add, &reply)),
+    }
+}
+
+/// Takes one out of a list, and forgets it.
+pub(crate) async fn delete_certificate(
+    socket: &Socket,
+    list: &FileName,
+    name: &str,
+) -> Result<(), Failure> {
+    let commands = [
+        (format!("del ssl crt-list {list} {name}"), "Entry '"),
+        (format!("del ssl cert {name}"), "Certificate '"),
+    ];
+    for (delete, done) in commands {
+        let reply = socket.ask(&delete).await?;
+        let gone = |line: &str| line.starts_with(done) && line.trim_end().ends_with('!');
+        if !reply.lines().any(gone) {
+            return Err(Failure::reply(delete, &reply));
+        }
+    }
+    Ok(())
+}
+
 /// Puts what was set in use.
 pub(crate) async fn commit_certificate(socket: &Socket, name: &FileName) -> Result<(), Failure> {
     let commit = format!("commit ssl cert {name}");
@@ -49,5 +113,22 @@ pub(crate) async fn commit_certificate(socket: &Socket, name: &FileName) -> Resu
 pub(crate) async fn abort_certificate(socket: &Socket, name: &FileName) {
     if let Err(error) = socket.ask(&format!("abort ssl cert {name}")).await {
         tracing::warn!(certificate = %name, %error, "certificate left half set");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Recorded from 2.6.12 and 3.4.0.
+    #[test]
+    fn a_list_names_itself_and_its_certificates() {
+        let reply = "# l.crt-list\n443.a.web.pem\n443.b.web.pem [alpn h2]\n\n";
+        let names = ["443.a.web.pem", "443.b.web.pem"].map(str::to_owned);
+        assert_eq!(in_list(reply, "l.crt-list"), Some(names.to_vec()));
+        assert_eq!(in_list("# l.crt-list\n\n", "l.crt-list"), Some(Vec::new()));
+        for other in ["", "didn't find the specified filename\n\n", "# other\n443.a.web.pem\n"] {
+            assert_eq!(in_list(other, "l.crt-list"), None, "{other:?}");
+        }
     }
 }

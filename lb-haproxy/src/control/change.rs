@@ -29,6 +29,14 @@ pub(crate) enum Change {
     Purge(BackendName, ServerName, u16),
     /// Forgets it: in maintenance and without connections only.
     Delete(BackendName, ServerName),
+    /// A new backend, by the name of the `defaults` it is made from and its mode; it takes no requests yet (3.4).
+    AddBackend(BackendName, String, &'static str),
+    /// It takes requests.
+    Publish(BackendName),
+    /// It takes none.
+    Unpublish(BackendName),
+    /// Forgets it: unpublished, and without servers and requests only.
+    DeleteBackend(BackendName),
 }
 
 /// What an answer means.
@@ -36,9 +44,17 @@ pub(crate) enum Change {
 pub(crate) enum Verdict {
     /// Done.
     Done,
-    /// Not yet: it still has connections.
+    /// Not yet: it still has connections, or what is its own.
     Busy,
 }
+
+/// Why a backend cannot be deleted, now or before a reload (3.4.0, `be_check_for_deletion`).
+const STAYS: [&str; 4] = [
+    "Backend still has attached streams on it.",
+    "Only a backend without server can be deleted.",
+    "Cannot remove a backend with stick-table.",
+    "This proxy cannot be removed at runtime due to other configuration elements pointing to it.",
+];
 
 impl Change {
     /// What the answer means.
@@ -63,7 +79,23 @@ impl Change {
             Self::Purge(..) if reply == "nothing changed" => Ok(Verdict::Done),
             Self::Purge(..) if reply == "No such server." => Ok(Verdict::Done),
             Self::ShutOne(..) if reply == "No such session (use 'show sess')." => Ok(Verdict::Done),
-            Self::Add(..) | Self::Delete(..) | Self::Purge(..) => Err(self.unknown(reply)),
+            Self::AddBackend(..) if reply.ends_with("New backend registered.") => Ok(Verdict::Done),
+            Self::Publish(..) if reply.ends_with("Backend published.") => Ok(Verdict::Done),
+            Self::Unpublish(..) if reply.ends_with("Backend unpublished.") => Ok(Verdict::Done),
+            Self::DeleteBackend(..) if reply.ends_with("Backend deleted.") => Ok(Verdict::Done),
+            Self::Unpublish(..) | Self::DeleteBackend(..) if reply == "No such backend." => {
+                Ok(Verdict::Done)
+            }
+            Self::DeleteBackend(..) if STAYS.iter().any(|why| reply.ends_with(why)) => {
+                Ok(Verdict::Busy)
+            }
+            Self::Add(..)
+            | Self::Delete(..)
+            | Self::Purge(..)
+            | Self::AddBackend(..)
+            | Self::Publish(..)
+            | Self::Unpublish(..)
+            | Self::DeleteBackend(..) => Err(self.unknown(reply)),
             _ if reply.is_empty() => Ok(Verdict::Done),
             _ => Err(self.unknown(reply)),
         }
@@ -87,6 +119,12 @@ impl fmt::Display for Change {
             Self::ShutOne(id) => write!(f, "shutdown session {id}"),
             Self::Purge(b, s, port) => write!(f, "set server {b}/{s} addr 127.0.0.1 port {port}"),
             Self::Delete(b, s) => write!(f, "del server {b}/{s}"),
+            Self::AddBackend(b, shape, mode) => {
+                write!(f, "add backend {b} from {shape} mode {mode}")
+            }
+            Self::Publish(b) => write!(f, "publish backend {b}"),
+            Self::Unpublish(b) => write!(f, "unpublish backend {b}"),
+            Self::DeleteBackend(b) => write!(f, "del backend {b}"),
         }
     }
 }
@@ -138,6 +176,39 @@ mod tests {
         assert_eq!(ended.judge("No such session (use 'show sess').\n").unwrap(), Verdict::Done);
         assert!(ended.judge("Permission denied\n").is_err());
         assert_eq!(Change::Weight(b, s, 50).judge("").unwrap(), Verdict::Done);
+    }
+
+    // Recorded from 3.4.0, or read in its source.
+    #[test]
+    fn answers_about_backends_are_understood() {
+        let (b, _) = names();
+        let add = Change::AddBackend(b.clone(), "lb_shape_1".into(), "http");
+        assert_eq!(add.to_string(), "add backend a.b from lb_shape_1 mode http");
+        assert_eq!(add.judge("New backend registered.\n\n").unwrap(), Verdict::Done);
+        for (change, done) in [
+            (Change::Publish(b.clone()), "Backend published.\n\n"),
+            (Change::Unpublish(b.clone()), "Backend unpublished.\n\n"),
+            (Change::Unpublish(b.clone()), "No such backend.\n\n"),
+            (Change::DeleteBackend(b.clone()), "Backend deleted.\n\n"),
+            (Change::DeleteBackend(b.clone()), "No such backend.\n\n"),
+        ] {
+            assert_eq!(change.judge(done).unwrap(), Verdict::Done, "{change}");
+        }
+        let delete = Change::DeleteBackend(b.clone());
+        for stays in STAYS {
+            assert_eq!(delete.judge(&format!("{stays}\n\n")).unwrap(), Verdict::Busy, "{stays}");
+        }
+        for (change, reply) in [
+            (add.clone(), ""),
+            (add.clone(), "New backend registered (no support for dynamic servers: x).\n"),
+            (add, "Cannot find default proxy 'lb_shape_1'.\n"),
+            (Change::Publish(b.clone()), "No such backend.\n"),
+            (Change::Publish(b), ""),
+            (delete.clone(), "Backend must be unpublished prior to its deletion.\n"),
+            (delete, "Unknown command: 'del backend'\n"),
+        ] {
+            assert!(change.judge(reply).is_err(), "{change}: {reply:?}");
+        }
     }
 
     #[test]

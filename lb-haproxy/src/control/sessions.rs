@@ -14,6 +14,13 @@ pub(crate) struct SessionEntry {
 /// The state of an established connection (`SC_ST_EST`); lower ones lead to it.
 const ESTABLISHED: u32 = 8;
 
+impl SessionEntry {
+    /// Whether it leads to a server, or is about to.
+    pub(crate) fn has_server(&self) -> bool {
+        self.server != "<none>"
+    }
+}
+
 /// Reads the list. Lines of other forms are passed over: what is missed ends by itself with the worker
 /// (`hard-stop-after`).
 pub(crate) fn parse_sessions(text: &str) -> Vec<SessionEntry> {
@@ -56,6 +63,7 @@ mod tests {
             entry("0x7f376403c520", "<NONE>", "<none>", false),
         ];
         assert_eq!(sessions, wanted);
+        assert_eq!(sessions.iter().filter(|s| s.has_server()).count(), 2);
         assert!(parse_sessions("Permission denied\nx: be=a srv=b\n").is_empty());
     }
 }

@@ -28,9 +28,8 @@ impl LocalRuntime {
     pub(super) async fn start(&self, spec: ContainerSpec) -> Result<ContainerId> {
         let (shared, name) = (self.shared.clone(), spec.name.clone());
         let work = move |here: &Shared| {
-            let started = here.records.locked(|| here.ensure(&spec))?;
-            // Registered in the same breath: a list must never see a child that nobody waits for.
-            Ok(started.watched(shared))
+            // Registered under the same lock: a list must never see a child that nobody waits for.
+            here.records.locked(|| Ok(here.ensure(&spec)?.watched(shared)))
         };
         self.with("run", subject(&name), work).await
     }
@@ -80,11 +79,8 @@ impl LocalRuntime {
         loop {
             let wanted = name.clone();
             let over = self.with("wait for", subject(name), move |shared| {
-                Ok(match shared.records.container(&wanted)? {
-                    Some(r) if r.exit.is_some() => r.exit,
-                    Some(r) if r.is_alive() || shared.is_child(&r.id) => None,
-                    Some(_) | None => Some(UNKNOWN_EXIT),
-                })
+                let record = shared.records.container(&wanted)?;
+                Ok(record.map_or(Some(UNKNOWN_EXIT), |record| shared.end_of(&record)))
             });
             match over.await? {
                 Some(code) => return Ok(code),

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_core::balancer::{Aside, Failure, Held, Turn, named_by, reasons, reduced};
+use lb_core::balancer::{
+    Aside, Failure, Held, LONGEST_RELOAD_INTERVAL, Turn, named_by, reasons, reduced,
+    reload_interval,
+};
 use lb_core::{Applied, Change, Protocol, RoutingTable, SetAside, TableHash};
 use tokio::time::Instant;
 
@@ -12,10 +15,6 @@ use super::engine::{Engine, Found};
 use super::look::Met;
 use super::reload::Tried;
 
-/// Least time between two reloads: an old worker costs memory for as long as its connections live.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
-/// The same where many old workers live.
-const CROWDED_INTERVAL: Duration = Duration::from_secs(5);
 /// Most times one call tries again with parts set aside.
 const MOST_TRIES: u32 = 6;
 /// How long a port may still be held by an NGINX of ours that just ended.
@@ -57,7 +56,7 @@ impl Engine {
                 aside.extend(taken);
                 continue;
             }
-            if let Some(wait) = self.too_early() {
+            if let Some(wait) = self.too_early().await? {
                 return Ok(Turn::Wait(wait));
             }
             match self.reload(&composed, asked, &met).await? {
@@ -106,13 +105,14 @@ impl Engine {
         held.take(&ports, self.parts.launch.owner(), patience).await
     }
 
-    fn too_early(&mut self) -> Option<Duration> {
-        let interval = match self.old_workers() > super::MAX_OLD_WORKERS {
-            true => CROWDED_INTERVAL,
-            false => RELOAD_INTERVAL,
-        };
-        let since = self.last_attempt?.elapsed();
-        interval.checked_sub(since).filter(|wait| !wait.is_zero())
+    /// How long the next reload has to wait: the longer, the more configurations have workers that hold connections.
+    async fn too_early(&self) -> Result<Option<Duration>, Failure> {
+        let Some(since) = self.last_attempt.map(|at| at.elapsed()) else { return Ok(None) };
+        if since >= LONGEST_RELOAD_INTERVAL {
+            return Ok(None);
+        }
+        let old = self.old_workers().await?.div_ceil(self.parts.settings.workers);
+        Ok(reload_interval(old).checked_sub(since).filter(|wait| !wait.is_zero()))
     }
 }
 

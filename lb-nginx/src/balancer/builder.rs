@@ -21,10 +21,10 @@ use super::launch::{AsProcess, InContainer, Launch};
 use super::main_lines::MainSettings;
 use crate::NginxRenderer;
 
-/// How long an old worker may live after a reload, unless said otherwise; also the planner's default.
-pub const HARD_STOP_AFTER: Duration = Duration::from_secs(60);
-/// With more old workers than this, reloads are five seconds apart: each holds its configuration and
-/// connections in memory.
+/// How long an old worker may live after a reload, unless said otherwise: streams it holds are cut then.
+pub const HARD_STOP_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// Most old workers beside each current one, unless said otherwise. Each costs its configuration and its connections:
+/// some 8 MB by default.
 pub const MAX_OLD_WORKERS: u32 = 32;
 /// Most connections of a worker by default, both sides counted: some 8 MB for each worker.
 const MOST_CONNECTIONS: u32 = 16_384;
@@ -41,6 +41,7 @@ pub struct NginxBalancerBuilder {
     mode: Option<Mode>,
     registry: Option<RegistryAuth>,
     hard_stop_after: Duration,
+    max_old_workers: u32,
     workers: Option<NonZeroU32>,
     connections: Option<NonZeroU32>,
     header_bytes: ByteSize,
@@ -60,6 +61,7 @@ impl NginxBalancerBuilder {
             mode: None,
             registry: None,
             hard_stop_after: HARD_STOP_AFTER,
+            max_old_workers: MAX_OLD_WORKERS,
             workers: None,
             connections: None,
             header_bytes: HEADER_BYTES,
@@ -74,7 +76,7 @@ impl NginxBalancerBuilder {
     }
 
     /// Runs NGINX in a container on the host's network, restarted always. The official image of 1.22 or
-    /// later, or one with `nginx`, `sh`, `mkfifo`, `id` and a user `nginx`.
+    /// later, or one with `nginx`, `sh`, `id`, `mkfifo`, `sort`, `wc` and a user `nginx`.
     ///
     /// The calling process must be root on the same host, with `CAP_NET_ADMIN`: the sockets in the directory are
     /// root's only, and connections of servers that left are shut ([what happens without](crate#connections-of-servers-that-left)).
@@ -109,11 +111,21 @@ impl NginxBalancerBuilder {
         self
     }
 
-    /// How long an old worker may keep its connections after a reload. Default [`HARD_STOP_AFTER`]. The
-    /// planner rests addresses for as long: tell it the same (`ClusterSpec::hard_stop_after`).
+    /// How long an old worker may keep its connections after a reload: websockets and TCP streams live on there
+    /// through changes of other apps, and are cut at this time. Default [`HARD_STOP_AFTER`].
     #[must_use]
     pub const fn hard_stop_after(mut self, time: Duration) -> Self {
         self.hard_stop_after = time;
+        self
+    }
+
+    /// Most old workers beside each current one. Default [`MAX_OLD_WORKERS`]. The more of them hold connections, the
+    /// rarer a reload becomes (up to 8: one a second; beside more, one in up to 20 s, see
+    /// [`reload_interval`](lb_core::balancer::reload_interval)); beyond this many the oldest end with what they hold, which is
+    /// counted in [`BalancerInfo::cut`](lb_core::BalancerInfo::cut) where this process sees NGINX's.
+    #[must_use]
+    pub const fn max_old_workers(mut self, most: NonZeroU32) -> Self {
+        self.max_old_workers = most.get();
         self
     }
 
@@ -189,7 +201,8 @@ impl NginxBalancerBuilder {
             connections: u64::from(asked).min(allowed) as u32,
             header_bytes,
         };
-        Ok(Parts { directory, renderer, launch, settings })
+        let max_old_workers = self.max_old_workers;
+        Ok(Parts { directory, renderer, launch, settings, max_old_workers })
     }
 }
 

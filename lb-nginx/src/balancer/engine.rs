@@ -25,6 +25,8 @@ pub(crate) struct Parts {
     pub renderer: Arc<dyn ConfigRenderer>,
     pub launch: Box<dyn Launch>,
     pub settings: MainSettings,
+    /// Most old workers beside each current one.
+    pub max_old_workers: u32,
 }
 
 /// The one owner.
@@ -40,8 +42,8 @@ pub(crate) struct Engine {
     pub(super) times: Times,
     pub(super) log: Option<Receiver>,
     pub(super) reloads: u64,
-    /// When the configuration was reloaded, while the workers before may live.
-    pub(super) generations: Vec<Instant>,
+    /// Connections of old workers that were cut to make room.
+    pub(super) cut: u64,
     pub(super) last_attempt: Option<Instant>,
     pub(super) refused: Refused,
 }
@@ -64,7 +66,7 @@ impl Engine {
             times: Times::default(),
             log: None,
             reloads: 0,
-            generations: Vec::new(),
+            cut: 0,
             last_attempt: None,
             refused: Refused::default(),
         }
@@ -137,7 +139,7 @@ impl Engine {
             membership: abilities.version.membership(),
             abilities: BTreeSet::new(),
             reloads: self.reloads,
-            cut: 0,
+            cut: self.cut,
         })
     }
 

@@ -33,6 +33,14 @@ pub(crate) trait Launch: Debug + Send + Sync {
     /// Has it read its configuration again.
     async fn reload(&self) -> Result<(), Failure>;
 
+    /// Workers of earlier configurations, where they cannot be seen from here. Default: not known.
+    async fn old_workers(&self) -> Option<u32> {
+        None
+    }
+
+    /// Ends so many workers of earlier configurations, the oldest, with what they hold.
+    async fn end_oldest(&self, count: u32) -> Result<(), Failure>;
+
     /// Ends it.
     async fn stop(&self) -> Result<(), Failure>;
 

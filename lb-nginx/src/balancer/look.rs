@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::engine::{Engine, blocking};
 use super::filed::Filed;
-use crate::control::{Processes, Status};
+use crate::control::{self, Processes, Status};
 use lb_core::balancer::Failure;
 
 /// How long an NGINX that should run may take to come back by itself.
@@ -76,13 +76,33 @@ impl Engine {
         blocking(move || Ok(Processes::find(&config))).await
     }
 
-    /// How many workers of earlier configurations live; where that cannot be seen, at most how many.
-    pub(super) fn old_workers(&mut self) -> u32 {
-        let settings = &self.parts.settings;
-        self.generations.retain(|at| at.elapsed() < settings.hard_stop_after);
-        match Processes::find(&self.parts.directory.config()) {
+    /// How many workers of earlier configurations live; where nobody can tell, none.
+    pub(super) async fn old_workers(&self) -> Result<u32, Failure> {
+        Ok(match self.processes().await? {
             Some(processes) => processes.old.len() as u32,
-            None => self.generations.len() as u32 * settings.workers,
+            None => self.parts.launch.old_workers().await.unwrap_or_default(),
+        })
+    }
+
+    /// Before a reload makes more old workers than there may be, the oldest end, with what they hold.
+    pub(super) async fn make_room(&mut self) -> Result<(), Failure> {
+        let workers = self.parts.settings.workers;
+        let most = self.parts.max_old_workers.saturating_mul(workers);
+        let old = self.old_workers().await?;
+        let too_many = old.saturating_add(workers).saturating_sub(most).min(old);
+        if too_many == 0 {
+            return Ok(());
         }
+        let ports = self.force.iter().flat_map(|f| f.listeners.keys().copied()).collect();
+        let seen = self.processes().await?.map(|p| p.old).unwrap_or_default();
+        let oldest: Vec<u32> = seen.into_iter().take(too_many as usize).collect();
+        let cut = blocking(move || {
+            Ok(oldest.into_iter().map(|worker| control::clients_of(worker, &ports)).sum::<u64>())
+        })
+        .await?;
+        tracing::warn!(old, most, ended = too_many, cut, "the oldest workers have to end");
+        self.parts.launch.end_oldest(too_many).await?;
+        self.cut += cut;
+        Ok(())
     }
 }

@@ -52,6 +52,9 @@ impl Engine {
             return Ok(refused);
         }
         self.count_logged();
+        if matches!(met, Met::Up(_)) {
+            self.make_room().await?;
+        }
         let (directory, staged) = (self.parts.directory.clone(), composed.clone());
         let snapshot = blocking(move || Ok(directory.snapshot(staged.names())?)).await?;
         let (directory, staged) = (self.parts.directory.clone(), composed.clone());
@@ -160,7 +163,6 @@ impl Engine {
         let before = self.force.take();
         if change == Change::Reload {
             self.reloads += 1;
-            self.generations.push(Instant::now());
         }
         tracing::info!(mark = %filed.mark, ?change, "configuration in force");
         self.force = Some(filed.clone());

@@ -66,7 +66,7 @@ impl Engine {
         self.listen().await?;
         let table = self.table(&status);
         let open = self.open().await?;
-        let old_workers = self.old_workers();
+        let old_workers = self.old_workers().await?;
         let backends = self.report(&open);
         Ok(Traffic { table, backends, old_workers })
     }

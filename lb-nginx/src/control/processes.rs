@@ -9,8 +9,8 @@ pub(crate) struct Processes {
     pub master: u32,
     /// Workers that accept.
     pub workers: BTreeSet<u32>,
-    /// Workers of earlier configurations, which end with their last connection.
-    pub old: BTreeSet<u32>,
+    /// Workers of earlier configurations, which end with their last connection; the oldest first.
+    pub old: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -18,6 +18,8 @@ struct Entry {
     pid: u32,
     parent: u32,
     group: u32,
+    /// When it began, in ticks since the machine did.
+    began: u64,
     title: String,
 }
 
@@ -31,10 +33,12 @@ impl Processes {
         };
         let master = all.iter().find(is_ours)?.pid;
         let mut found = Self { master, ..Self::default() };
-        for worker in all.iter().filter(|e| e.parent == master) {
+        let mut children: Vec<&Entry> = all.iter().filter(|e| e.parent == master).collect();
+        children.sort_by_key(|e| (e.began, e.pid));
+        for worker in children {
             match worker.title.strip_prefix("nginx: worker process") {
                 Some(rest) if rest.trim().is_empty() => drop(found.workers.insert(worker.pid)),
-                Some(_) => drop(found.old.insert(worker.pid)),
+                Some(_) => found.old.push(worker.pid),
                 None => {}
             }
         }
@@ -63,8 +67,9 @@ fn entry(pid: u32) -> Option<Entry> {
     }
     let title = String::from_utf8_lossy(&title).replace('\0', " ");
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // PID (COMM) STATE PPID PGRP ...
+    // PID (COMM) STATE PPID PGRP ... STARTTIME, the 22nd, ...
     let mut words = stat.rsplit_once(") ")?.1.split(' ').skip(1);
     let (parent, group) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some(Entry { pid, parent, group, title: title.trim_end().to_owned() })
+    let began = words.nth(16)?.parse().ok()?;
+    Some(Entry { pid, parent, group, began, title: title.trim_end().to_owned() })
 }

@@ -39,6 +39,19 @@ pub(crate) fn connections(to: &BTreeSet<SocketAddr>) -> BTreeMap<SocketAddr, u64
     counts
 }
 
+/// How many clients of these ports a process holds.
+pub(crate) fn clients_of(process: u32, ports: &BTreeSet<u16>) -> u64 {
+    let tables = ["tcp", "tcp6"].map(|table| format!("/proc/{process}/net/{table}"));
+    let tables = tables.map(|table| std::fs::read_to_string(table).unwrap_or_default());
+    let lines = tables.iter().flat_map(|table| table.lines().skip(1));
+    let at_port = |line: &&str| parse(line).is_some_and(|c| ports.contains(&c.local.port()));
+    let name = |line: &str| Some(format!("socket:[{}]", line.split_whitespace().nth(9)?));
+    let open: BTreeSet<String> = lines.filter(at_port).filter_map(name).collect();
+    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return 0 };
+    let links = files.flatten().filter_map(|file| std::fs::read_link(file.path()).ok());
+    links.filter(|link| link.to_str().is_some_and(|link| open.contains(link))).count() as u64
+}
+
 /// Shuts the connections to these addresses: how many were.
 ///
 /// # Errors
@@ -179,6 +192,19 @@ mod tests {
             drop(held);
             assert_eq!(connections(&[at].into()), BTreeMap::new());
         }
+    }
+
+    #[test]
+    fn clients_are_those_of_the_process_at_the_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let clients = [TcpStream::connect(at).unwrap(), TcpStream::connect(at).unwrap()];
+        let held = [listener.accept().unwrap(), listener.accept().unwrap()];
+        let (own, ports) = (std::process::id(), BTreeSet::from([at.port()]));
+        assert_eq!(clients_of(own, &ports), 2);
+        assert_eq!(clients_of(own, &BTreeSet::new()), 0);
+        drop((clients, held));
+        assert_eq!(clients_of(own, &ports), 0);
     }
 
     #[test]

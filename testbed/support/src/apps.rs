@@ -22,7 +22,7 @@ impl Apps {
         Self::default()
     }
 
-    /// An HTTP app below a path.
+    /// An HTTP app below a path, or one more path of it.
     pub fn http(mut self, port: u16, path: &str, app: &str) -> Self {
         let name = backend_name(app);
         let listener = self
@@ -37,9 +37,11 @@ impl Apps {
             prefix: Prefix::Kept,
             backend: name.clone(),
         });
-        let mut backend = Backend::new(AppName::new(app).unwrap(), Protocol::Http);
-        backend.health.interval = Duration::from_millis(500);
-        self.0.backends.insert(name, Arc::new(backend));
+        self.0.backends.entry(name).or_insert_with(|| {
+            let mut backend = Backend::new(AppName::new(app).unwrap(), Protocol::Http);
+            backend.health.interval = Duration::from_millis(500);
+            Arc::new(backend)
+        });
         self
     }
 

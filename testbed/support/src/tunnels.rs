@@ -85,9 +85,10 @@ pub async fn an_upgrade_to_further_requests_is_not_passed_on<P>(
         let request = format!("GET / HTTP/1.1\r\nHost: h\r\n{asked}\r\n{upgrade}\r\n{KEY}\r\n");
         let answer = ask(port, request).await;
         let seen = &app.seen()[before];
-        if upgrade == "Upgrade: websocket\r\nUpgrade: h2c" && answer.status() == 101 {
-            // Of fields that stand twice NGINX before 1.23 knows the first, and hands it on alone.
-            assert_eq!(seen.header("upgrade"), Some("websocket"));
+        if upgrade.contains("websocket") && answer.status() == 101 {
+            // Handed on alone: of fields that stand twice NGINX before 1.23 knows the first, and HAProxy 3.4 drops
+            // the other word before anyone sees it.
+            assert_eq!(seen.header("upgrade"), Some("websocket"), "{upgrade:?}");
             continue;
         }
         assert_eq!((answer.status(), answer.app()), (200, Some("shop")), "{upgrade:?}");

@@ -58,8 +58,8 @@ pub async fn servers_come_and_go(bed: &Bed) {
     for table in [bed.http(&[a]), bed.http(&[a, b, c]), bed.http(&[b, c]), heavier, bed.http(&[])] {
         let applied = bed.apply(&table).await;
         match info.servers_without_reload {
-            true => assert_eq!(applied.change, Change::Servers),
-            false => assert!(matches!(applied.change, Change::Servers | Change::Reload)),
+            true => assert_eq!(applied.change, Change::Live),
+            false => assert!(matches!(applied.change, Change::Live | Change::Reload)),
         }
         assert!(bed.serves(&table).await);
     }
@@ -215,7 +215,7 @@ pub async fn another_value_takes_over_what_is_in_force(bed: &Bed) {
     assert_eq!(other.apply(&table).await.unwrap().change, Change::None);
     let more = bed.http(&[&a, &b]);
     let change = other.apply(&more).await.unwrap().change;
-    assert!(matches!(change, Change::Servers | Change::Reload), "{change:?}");
+    assert!(matches!(change, Change::Live | Change::Reload), "{change:?}");
     other.shutdown().await.unwrap();
 }
 

@@ -91,6 +91,15 @@ impl Launch for AsProcess {
         signal(self.master().ok_or_else(gone)?, Signal::HUP)
     }
 
+    async fn end_oldest(&self, count: u32) -> Result<(), Failure> {
+        let old = Processes::find(&self.config).map(|p| p.old).unwrap_or_default();
+        for worker in old.into_iter().take(count as usize) {
+            // One that has ended meanwhile is what was wanted.
+            let _ = signal(worker, Signal::TERM);
+        }
+        Ok(())
+    }
+
     async fn stop(&self) -> Result<(), Failure> {
         self.process.stop(self.master()).await;
         Ok(())
