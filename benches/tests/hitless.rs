@@ -15,11 +15,14 @@ const BY_RELOAD: &str = "nginx";
 
 /// So many changes with connections that are kept, and as many with one for each request.
 fn hitless(changes: u64, arguments: &[&str]) {
-    let asked = changes.to_string();
+    // Others may run beside this one, with balancers of other versions.
+    let (asked, cluster) = (changes.to_string(), format!("hitless{}", std::process::id()));
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     for mode in ["keepalive", "close"] {
         let mut program = Command::new(env!("CARGO_BIN_EXE_hitless"));
-        program.args(["--changes", &asked, "--json", "--mode", mode]).args(arguments);
+        program
+            .args(["--changes", &asked, "--json", "--mode", mode, "--cluster", &cluster])
+            .args(arguments);
         let output = program.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");

@@ -8,7 +8,6 @@
 
 mod screen;
 
-use std::error::Error;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -18,14 +17,12 @@ use lb_core::{
     App, AppName, AppSpec, AppStatus, InstanceId, LoopSettings, Membership, Orchestrator, Replicas,
     Scaling, Status,
 };
-use lb_examples::{DEMO_HOST, Stage, StageOptions};
+use lb_examples::{DEMO_HOST, Failure, Stage, StageOptions};
 use lb_load::{Load, Mode, Plan};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use self::screen::Screen;
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Requests a second one instance is meant to serve.
 const PER_INSTANCE: u32 = 50;
@@ -59,7 +56,7 @@ fn begin() -> Result<(), Failure> {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let stage = Stage::set(&arguments.stage).await?;
+    let stage = Stage::alone(&arguments.stage).await?;
     let settings = LoopSettings { sample: Duration::from_secs(1), ..LoopSettings::default() };
     let platform = Orchestrator::builder(stage.cluster.clone())
         .host(stage.facts.clone(), stage.handle.clone())

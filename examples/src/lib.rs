@@ -12,6 +12,9 @@ pub use self::image::IMAGE as DEMO_IMAGE;
 pub use self::parts::{Balancer, Engine};
 pub use self::stage::{DEMO_HOST, Stage, StageOptions};
 
+/// What a program may fail by.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
 /// Serves the demo app if this process was started to be one (its first argument is `serve`), and says so.
 ///
 /// The programs run themselves as the app, so that they need nothing but Rust.
@@ -28,7 +31,7 @@ pub fn served() -> std::io::Result<bool> {
 
 /// How a program ends: with its error in words for people, not as `main` shows one that it returns.
 #[allow(clippy::print_stderr, reason = "the last words of a program for people")]
-pub fn ended(result: Result<(), Box<dyn Error + Send + Sync>>) -> ExitCode {
+pub fn ended(result: Result<(), Failure>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     eprintln!("error: {error}");
     ExitCode::FAILURE

@@ -1,8 +1,9 @@
 //! A host to run on: this machine by its processes or its container engine, with a balancer of choice.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU16;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lb_core::{
@@ -10,6 +11,7 @@ use lb_core::{
     Replicas, Result,
 };
 
+use crate::Failure;
 use crate::image;
 use crate::parts::{self, Balancer, Engine};
 
@@ -64,6 +66,20 @@ pub struct StageOptions {
     pub port: Option<NonZeroU16>,
 }
 
+impl StageOptions {
+    fn directory(&self) -> PathBuf {
+        let usual = || std::env::temp_dir().join(format!("lb-{}-{}", self.cluster, self.engine));
+        self.directory.clone().unwrap_or_else(usual)
+    }
+}
+
+/// Not in it: it comes and goes.
+fn lock_beside(directory: &Path) -> PathBuf {
+    let mut name = directory.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
 /// A host, and where its balancer is reached.
 #[derive(Debug)]
 pub struct Stage {
@@ -80,19 +96,41 @@ pub struct Stage {
     /// The demo app's image.
     pub image: ImageRef,
     directory: PathBuf,
+    /// Locked for as long as it lives, by one that is alone.
+    lock: Option<File>,
 }
 
 impl Stage {
+    /// As [`set`](Self::set), for a program that would fight any other for its instances: each would stop those of the
+    /// other.
+    ///
+    /// # Errors
+    /// Also while another program has a stage of this cluster in this directory.
+    pub async fn alone(options: &StageOptions) -> std::result::Result<Self, Failure> {
+        let stage = Self::set(options).await?;
+        let lock = lock_beside(&stage.directory);
+        if let Some(parent) = lock.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let file = File::create(&lock)?;
+        if file.try_lock().is_err() {
+            return Err(format!(
+                "another program runs the cluster \"{}\" here ({} is locked): end it, or give this one another name \
+                 with --cluster",
+                options.cluster,
+                lock.display()
+            )
+            .into());
+        }
+        Ok(Self { lock: Some(file), ..stage })
+    }
+
     /// Sets up the host, whose engine must answer. Nothing runs on it yet.
     ///
     /// # Errors
     /// When the engine, an image or a free port cannot be had.
-    pub async fn set(
-        options: &StageOptions,
-    ) -> std::result::Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let usual =
-            || std::env::temp_dir().join(format!("lb-{}-{}", options.cluster, options.engine));
-        let directory = options.directory.clone().unwrap_or_else(usual);
+    pub async fn set(options: &StageOptions) -> std::result::Result<Self, Failure> {
+        let directory = options.directory();
         let cluster = match options.engine {
             Engine::Local => lb_local::cluster(options.cluster.clone()),
             Engine::Docker | Engine::Podman => ClusterSpec::new(options.cluster.clone()),
@@ -126,6 +164,7 @@ impl Stage {
             target: SocketAddr::new(here, port),
             image,
             directory,
+            lock: None,
         })
     }
 
@@ -148,5 +187,8 @@ impl Stage {
     /// Removes the files it made. Call it when nothing runs any more.
     pub fn strike(&self) {
         let _ = std::fs::remove_dir_all(&self.directory);
+        if self.lock.is_some() {
+            let _ = std::fs::remove_file(lock_beside(&self.directory));
+        }
     }
 }

@@ -149,6 +149,20 @@ async fn a_taken_port_is_said_and_everything_is_cleaned_up() {
     assert!(!output.status.success() && said.contains(&port), "{said}");
 }
 
+/// Two would stop each other's instances.
+#[test]
+fn a_second_program_in_the_same_place_says_so_and_does_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().join("first");
+    let lock = std::fs::File::create(directory.path().join("first.lock")).unwrap();
+    lock.lock().unwrap();
+    let output = Command::new(example("quickstart")).arg("--directory").arg(&place).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    assert!(said.contains("first.lock is locked") && said.contains("--cluster"), "{said}");
+}
+
 #[tokio::test]
 async fn the_small_programs_say_what_they_do() {
     let _one_at_a_time = turn().await;

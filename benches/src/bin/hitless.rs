@@ -8,7 +8,6 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints its result")]
 
-use std::error::Error;
 use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
@@ -17,10 +16,8 @@ use lb_core::{
     App, AppName, AppSpec, AppStatus, BalancerInfo, InstanceStatus, Membership, Orchestrator,
     Replicas, ServerState,
 };
-use lb_examples::{DEMO_HOST, Stage, StageOptions};
+use lb_examples::{DEMO_HOST, Failure, Stage, StageOptions};
 use lb_load::{Counts, Load, Mode, Plan};
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Instances between changes.
 const FEWEST: u32 = 3;
@@ -67,7 +64,7 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let stage = Stage::set(&arguments.stage).await?;
+    let stage = Stage::alone(&arguments.stage).await?;
     let platform = Orchestrator::builder(stage.cluster.clone())
         .host(stage.facts.clone(), stage.handle.clone())
         .start()

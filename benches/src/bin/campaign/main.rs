@@ -27,13 +27,11 @@ mod story;
 mod trust;
 mod watch;
 
-use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
+use lb_examples::Failure;
 use lb_examples::StageOptions;
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Runs a platform under load, changes and faults, and judges it.
 #[derive(Debug, Clone, Parser)]

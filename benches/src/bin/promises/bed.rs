@@ -21,7 +21,7 @@ pub(crate) struct Bed {
 
 impl Bed {
     pub(crate) async fn set(options: &StageOptions) -> Result<Self, Failure> {
-        let stage = Stage::set(options).await?;
+        let stage = Stage::alone(options).await?;
         let platform = Orchestrator::builder(stage.cluster.clone())
             .host(stage.facts.clone(), stage.handle.clone())
             .start()

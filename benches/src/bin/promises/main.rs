@@ -10,14 +10,11 @@ mod bed;
 mod changes;
 mod losses;
 
-use std::error::Error;
-
 use clap::{Parser, ValueEnum};
+use lb_examples::Failure;
 use lb_examples::StageOptions;
 
 use crate::bed::Bed;
-
-type Failure = Box<dyn Error + Send + Sync>;
 
 /// Measures what changes and losses cost.
 #[derive(Debug, Parser)]
