@@ -30,8 +30,7 @@ mod watch;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lb_examples::Failure;
-use lb_examples::StageOptions;
+use lb_examples::{Failure, StageOptions};
 
 /// Runs a platform under load, changes and faults, and judges it.
 #[derive(Debug, Clone, Parser)]

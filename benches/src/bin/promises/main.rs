@@ -11,8 +11,7 @@ mod changes;
 mod losses;
 
 use clap::{Parser, ValueEnum};
-use lb_examples::Failure;
-use lb_examples::StageOptions;
+use lb_examples::{Failure, StageOptions};
 
 use crate::bed::Bed;
 
