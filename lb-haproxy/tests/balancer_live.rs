@@ -5,6 +5,7 @@
 mod balancer_support;
 
 use balancer_support::Bench;
+use lb_core::balancer::ConfigDirectory;
 use lb_core::{Ability, Change, Listener, LoadBalancer};
 use lb_test_support::client::{Load, Mode, Stream, get};
 use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, tls};
@@ -181,7 +182,8 @@ async fn a_change_that_did_not_end_is_not_told_to_be_in_force_and_ends_with_the_
     let (table, exchanged, _instances) = two_apps(port).await;
     bench.apply(&table.0).await;
     bench.apply(&exchanged.0).await;
-    // As it stood before the routes changed.
+    // As it stood before the routes changed, written by the process that ended.
+    let directory = ConfigDirectory::new(bench.dir.path().into(), "haproxy.cfg").unwrap();
     let maps: Vec<_> = std::fs::read_dir(bench.dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -189,11 +191,11 @@ async fn a_change_that_did_not_end_is_not_told_to_be_in_force_and_ends_with_the_
         .collect();
     assert_eq!(maps.len(), 1);
     let name = maps[0].file_name().unwrap().to_str().unwrap();
-    std::fs::write(&maps[0], "/ a.web\n/b/ b.web\n").unwrap();
+    directory.replace(name, b"/ a.web\n/b/ b.web\n").unwrap();
     bench.runtime(&format!("set map {name} / a.web"));
     bench.runtime(&format!("set map {name} /b/ b.web"));
     let unfinished = bench.config().replacen("# lb table", "# lb unfinished\n# lb table", 1);
-    std::fs::write(bench.dir.path().join("haproxy.cfg"), unfinished).unwrap();
+    directory.replace("haproxy.cfg", unfinished.as_bytes()).unwrap();
     let next = bench.again();
     assert_eq!(next.traffic().await.unwrap().table, None);
     assert_eq!(next.apply(&exchanged.0).await.unwrap().change, Change::Live);

@@ -147,6 +147,7 @@ macro_rules! balancer_suite {
         lb_core::load_balancer_suite! {
             setup: $setup,
             left_out: {
+                files_edited_by_hand_are_noticed_and_written_anew: "it has no files",
                 a_killed_balancer_comes_back_with_the_next_table: "it is within this process",
                 a_balancer_killed_while_it_takes_a_table_serves_the_next: "it is within this process",
                 calls_on_a_stalled_balancer_time_out: "it is within this process",

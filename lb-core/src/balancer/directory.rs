@@ -3,8 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
+};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{AbsolutePath, FileName};
@@ -15,11 +20,25 @@ const STAGE: &str = "next";
 /// to it while it binds (management guide; `stats socket`).
 const MOST_PATH: usize = 75;
 
-/// The directory of one balancer, and the name of its main file.
+/// What each file held when it was last written here: a line with its name and hash.
+const SUMS: &str = ".sums";
+
+/// The directory of one balancer, and the name of its main file. It knows what it wrote: [`edited`](Self::edited).
 #[derive(Debug, Clone)]
 pub struct ConfigDirectory {
     path: PathBuf,
     config: &'static str,
+    /// Files as they were when they were last found to be what was written.
+    seen: Arc<Mutex<BTreeMap<String, Stamp>>>,
+}
+
+/// By which a file that was written to is told from one that was not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    /// Seconds and nanoseconds.
+    changed: (i64, i64),
 }
 
 /// The contents of files at one time, to go back to.
@@ -42,7 +61,7 @@ impl ConfigDirectory {
                     text.len()
                 ),
             )),
-            false => Ok(Self { path, config }),
+            false => Ok(Self { path, config, seen: Arc::default() }),
         }
     }
 
@@ -98,9 +117,14 @@ impl ConfigDirectory {
     /// # Errors
     /// `Unavailable` naming the file.
     pub fn promote(&self, names: impl Iterator<Item = String>) -> Result<()> {
+        let mut sums = BTreeMap::new();
         for name in names {
-            rename(&self.path.join(STAGE).join(&name), &self.path.join(&name))?;
+            let staged = self.path.join(STAGE).join(&name);
+            let bytes = fs::read(&staged).map_err(|e| failed("cannot be read", &staged, e))?;
+            rename(&staged, &self.path.join(&name))?;
+            sums.insert(name, Some(sum(&bytes)));
         }
+        self.note(sums)?;
         self.sync()
     }
 
@@ -112,7 +136,62 @@ impl ConfigDirectory {
         let beside = self.path.join(format!(".{name}.new"));
         write(&beside, bytes, mode(name))?;
         rename(&beside, &self.path.join(name))?;
+        self.note([(name.to_owned(), Some(sum(bytes)))].into())?;
         self.sync()
+    }
+
+    /// A file that is not what was last written here, or is not there any more; `None`: all are. Those of an earlier
+    /// release, which did not write down what they held, count as they are.
+    ///
+    /// # Errors
+    /// `Unavailable` when what was written down cannot be read.
+    pub fn edited(&self) -> Result<Option<String>> {
+        for (name, sum_then) in self.sums()? {
+            let path = self.path.join(&name);
+            let stamp = fs::metadata(&path).map(|metadata| Stamp {
+                inode: metadata.ino(),
+                length: metadata.len(),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
+            });
+            let seen = || self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if stamp.as_ref().ok().is_some_and(|stamp| seen().get(&name) == Some(stamp)) {
+                continue;
+            }
+            match (stamp, fs::read(&path)) {
+                (Ok(stamp), Ok(bytes)) if sum(&bytes) == sum_then => {
+                    seen().insert(name, stamp);
+                }
+                _ => return Ok(Some(name)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn sums(&self) -> Result<BTreeMap<String, String>> {
+        let path = self.path.join(SUMS);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(failed("cannot be read", &path, e)),
+        };
+        let line = |line: &str| line.split_once(' ').map(|(sum, name)| (name.into(), sum.into()));
+        Ok(text.lines().filter_map(line).collect())
+    }
+
+    /// Writes down what these files hold, or that they are gone. Not synchronised: lost with the machine's power, it
+    /// costs a reload.
+    fn note(&self, changes: BTreeMap<String, Option<String>>) -> Result<()> {
+        let mut sums = self.sums()?;
+        for (name, sum) in changes {
+            match sum {
+                Some(sum) => drop(sums.insert(name, sum)),
+                None => drop(sums.remove(&name)),
+            }
+        }
+        let text: String = sums.iter().flat_map(|(name, sum)| [sum, " ", name, "\n"]).collect();
+        let (beside, path) = (self.path.join(format!("{SUMS}.new")), self.path.join(SUMS));
+        fs::write(&beside, text).map_err(|e| failed("cannot be written", &beside, e))?;
+        rename(&beside, &path)
     }
 
     /// Makes a directory, and those above it, if absent.
@@ -168,20 +247,29 @@ impl ConfigDirectory {
     /// `Unavailable` naming the file.
     pub fn restore(&self, snapshot: &Snapshot) -> Result<()> {
         for (name, bytes) in &snapshot.0 {
-            match bytes {
-                Some(bytes) => self.replace(name, bytes)?,
-                None => self.remove(name)?,
-            }
+            let Some(bytes) = bytes else {
+                self.remove(name)?;
+                self.note([(name.clone(), None)].into())?;
+                continue;
+            };
+            self.replace(name, bytes)?;
         }
         Ok(())
     }
 
     /// Removes what the configuration before had and this one has not.
     pub fn tidy(&self, before: &BTreeSet<FileName>, now: &BTreeSet<FileName>) {
+        let mut gone = BTreeMap::new();
         for name in before.difference(now) {
-            if let Err(error) = self.remove(name.as_str()) {
-                tracing::warn!(file = %name, %error, "stale file stays");
+            match self.remove(name.as_str()) {
+                Ok(()) => drop(gone.insert(name.to_string(), None)),
+                Err(error) => tracing::warn!(file = %name, %error, "stale file stays"),
             }
+        }
+        if !gone.is_empty()
+            && let Err(error) = self.note(gone)
+        {
+            tracing::warn!(%error, "stale files stay written down");
         }
     }
 
@@ -210,7 +298,7 @@ impl ConfigDirectory {
     /// # Errors
     /// `Unavailable` naming the file.
     pub fn clear<'a>(&self, names: impl Iterator<Item = &'a str>) -> Result<()> {
-        names.chain([self.config]).try_for_each(|name| self.remove(name))?;
+        names.chain([self.config, SUMS]).try_for_each(|name| self.remove(name))?;
         let stage = self.stage_path();
         absent_is_fine(fs::remove_dir_all(&stage))
             .map_err(|e| failed("cannot be removed", &stage, e))?;
@@ -229,6 +317,10 @@ impl ConfigDirectory {
             .and_then(|dir| dir.sync_all())
             .map_err(|e| failed("cannot be synchronised", &self.path, e))
     }
+}
+
+fn sum(bytes: &[u8]) -> String {
+    format!("{:032x}", xxh3_128(bytes))
 }
 
 /// Private keys are the owner's only.
@@ -301,6 +393,32 @@ mod tests {
         directory.restore(&before).unwrap();
         assert_eq!(fs::read(dir.path().join("a.map")).unwrap(), b"one");
         assert!(!dir.path().join("b.map").exists());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file stays");
+    }
+
+    #[test]
+    fn a_file_that_was_edited_or_removed_is_named() {
+        let dir = tempfile::Builder::new().prefix("lb").tempdir_in("/tmp").unwrap();
+        let directory = at(dir.path()).unwrap();
+        let path = dir.path().join("a.map");
+        directory.replace("a.map", b"one").unwrap();
+        directory.stage([("main.cfg".to_owned(), &b"main"[..])].into_iter()).unwrap();
+        directory.promote(std::iter::once("main.cfg".to_owned())).unwrap();
+        for spoilt in [Some("two"), Some(""), None] {
+            assert_eq!(directory.edited().unwrap(), None);
+            match spoilt {
+                Some(text) => fs::write(&path, text).unwrap(),
+                None => fs::remove_file(&path).unwrap(),
+            }
+            assert_eq!(directory.edited().unwrap().as_deref(), Some("a.map"));
+            // Also for a later process.
+            assert_eq!(at(dir.path()).unwrap().edited().unwrap().as_deref(), Some("a.map"));
+            directory.replace("a.map", b"one").unwrap();
+        }
+        let names = |names: &[&str]| names.iter().map(|n| FileName::new(*n).unwrap()).collect();
+        directory.tidy(&names(&["a.map"]), &names(&[]));
+        assert_eq!(directory.edited().unwrap(), None, "it may be gone");
+        directory.clear(std::iter::empty()).unwrap();
+        assert!(!dir.path().exists());
     }
 }

@@ -6,6 +6,7 @@
 mod bed;
 mod changes;
 mod client;
+mod edited;
 mod force;
 mod killed;
 mod routes;
@@ -16,6 +17,7 @@ mod traffic;
 pub use self::bed::{BalancerSetup, Bed};
 pub use self::changes::*;
 pub use self::client::{Answer, Connection, get};
+pub use self::edited::*;
 pub use self::force::*;
 pub use self::killed::*;
 pub use self::routes::*;
@@ -56,6 +58,7 @@ macro_rules! load_balancer_suite {
                 streams_outlive_changes_of_others
                 a_draining_server_keeps_what_it_has_and_takes_nothing_new
                 a_server_that_left_has_its_connections_shut
+                files_edited_by_hand_are_noticed_and_written_anew
                 a_killed_balancer_comes_back_with_the_next_table
                 a_balancer_killed_while_it_takes_a_table_serves_the_next
                 calls_on_a_stalled_balancer_time_out

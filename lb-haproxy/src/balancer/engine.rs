@@ -61,6 +61,8 @@ pub(crate) struct Engine {
     /// Of the HAProxy that runs or will be started, once it is known.
     told: Option<Told>,
     refused: Refused,
+    /// Whether somebody edited the files since HAProxy was last loaded with them: what it does is not known then.
+    pub(super) edited: bool,
     /// What most backends are made from.
     shapes: Shapes,
 }
@@ -86,6 +88,7 @@ impl Engine {
             cut: 0,
             told: None,
             refused: Refused::default(),
+            edited: false,
             shapes,
         }
     }
@@ -95,6 +98,7 @@ impl Engine {
         let asked = table.hash();
         let mut met = self.meet_expected().await?;
         self.remember(&met).await?;
+        self.look_for_edits().await?;
         // A container that tells its version has it mounted.
         let directory = self.parts.directory.clone();
         blocking(move || Ok(directory.make(directory.path(), 0o755)?)).await?;
@@ -253,7 +257,7 @@ impl Engine {
         let rendered = self.parts.renderer.render(table)?;
         let servers = table.backends.values().map(|b| b.servers.len()).sum();
         let running = match (met, &self.force) {
-            (Met::Up(_, info), Some(force)) if force.loaded.mark == info.mark => {
+            (Met::Up(_, info), Some(force)) if force.loaded.mark == info.mark && !self.edited => {
                 Some(&force.loaded)
             }
             _ => None,

@@ -28,7 +28,7 @@ impl Engine {
         let Some(force) = self.force.as_ref().filter(|f| f.loaded.mark == composed.mark()) else {
             return Ok(None);
         };
-        if info.mark != composed.mark() {
+        if info.mark != composed.mark() || self.edited {
             return Ok(None);
         }
         let filed = &force.filed;

@@ -161,4 +161,15 @@ impl Engine {
         }
         Ok(())
     }
+
+    /// Whether somebody edited the files. What runs may have been loaded with them: the next table reloads it.
+    pub(super) async fn look_for_edits(&mut self) -> Result<(), Failure> {
+        let directory = self.parts.directory.clone();
+        let edited = blocking(move || Ok(directory.edited()?)).await?;
+        if let Some(file) = edited.filter(|_| !self.edited) {
+            tracing::warn!(file, "edited by somebody else: written anew with the next table");
+            self.edited = true;
+        }
+        Ok(())
+    }
 }

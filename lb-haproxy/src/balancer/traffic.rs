@@ -54,7 +54,8 @@ impl Engine {
         session: &mut Session,
     ) -> Result<(Option<TableHash>, Stat), Failure> {
         let stat = control::stat(session).await?;
-        if self.force.as_ref().is_some_and(|force| force.filed.unfinished) {
+        self.look_for_edits().await?;
+        if self.edited || self.force.as_ref().is_some_and(|force| force.filed.unfinished) {
             return Ok((None, stat));
         }
         if let Err(error) = self.route_again().await {

@@ -29,6 +29,7 @@ impl Engine {
         self.listen().await?;
         let met = self.meet_expected().await?;
         self.remember(&met).await?;
+        self.look_for_edits().await?;
         let mut aside = self.refused.still(table, Instant::now());
         aside.extend(impossible(table, &found));
         let (mut held, mut failure) = (Held::default(), None);

@@ -46,6 +46,8 @@ pub(crate) struct Engine {
     pub(super) cut: u64,
     pub(super) last_attempt: Option<Instant>,
     pub(super) refused: Refused,
+    /// Whether somebody edited the files since NGINX was last loaded with them: what it does is not known then.
+    pub(super) edited: bool,
 }
 
 /// What was found out about the binary.
@@ -69,6 +71,7 @@ impl Engine {
             cut: 0,
             last_attempt: None,
             refused: Refused::default(),
+            edited: false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Balancers for the suite of their contract.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,10 @@ impl BalancerSetup for Loopback {
             assert!(Instant::now() < deadline, "killed, and still there: {doomed:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
     }
 
     async fn stall(&self) -> Stalled {

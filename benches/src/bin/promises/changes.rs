@@ -99,7 +99,7 @@ pub(crate) async fn stream(bed: &Bed) -> Result<serde_json::Value, Failure> {
     let mut echoes = 0;
     for n in 0..DEPLOYS {
         let name = format!("other-{n}");
-        bed.serve(bed.app_apart(&name, "1")?).await?;
+        bed.serve(bed.app(&name, "1", 1)?).await?;
         bed.remove(&name.parse()?).await?.gone(STEP).await?;
         match echo(&mut socket).await {
             Ok(()) => echoes += 1,

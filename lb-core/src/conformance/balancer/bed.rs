@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -32,6 +33,11 @@ pub trait BalancerSetup: Debug + Send + Sync + 'static {
     /// this process has nothing to kill, and leaves the cases out that need it.
     async fn kill(&self) {
         panic!("{self:?} has nothing to kill");
+    }
+
+    /// The directory its files lie in. A balancer without files leaves the cases out that need it.
+    fn directory(&self) -> PathBuf {
+        panic!("{self:?} has no files");
     }
 
     /// Keeps the balancer from answering and from doing anything, as a machine out of breath does. A balancer
@@ -219,6 +225,10 @@ impl<S: BalancerSetup> BalancerSetup for Wrapped<S, dyn LoadBalancer> {
 
     async fn kill(&self) {
         self.setup.kill().await;
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.setup.directory()
     }
 
     async fn stall(&self) -> Stalled {
