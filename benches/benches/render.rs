@@ -77,7 +77,7 @@ fn written(head: &str, table: &RoutingTable) -> (String, String) {
             writeln!(
                 text,
                 "    server {server} {address} id {id} weight {weight} check inter {}ms rise {} fall {} \
-                 pool-max-conn -1 pool-purge-delay 5s",
+                 pool-max-conn -1 pool-purge-delay 100ms",
                 health.interval.as_millis(),
                 health.rise,
                 health.fall

@@ -20,6 +20,8 @@ lb_test_support::limits_cases!(cases);
 lb_test_support::spreading_cases!(cases);
 lb_test_support::tunnels_cases!(cases);
 lb_test_support::forwarding_cases!(cases);
+lb_test_support::failing_cases!(cases);
+cases! { failing: posts_survive_an_app_that_closes_idle_connections }
 cases! { limits: apps_of_one_site_keep_their_own_cookies }
 cases! { spreading: a_busy_server_gets_less a_share_holds_while_nobody_is_busy }
 cases! { tunnels: a_stream_of_further_requests_is_none }
