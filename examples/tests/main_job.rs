@@ -60,7 +60,7 @@ async fn an_orchestrator_that_ends_midway_is_taken_over(engine: Engine) {
 #[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_ENGINE_RESTART (testbed/up)"]
 async fn f10_everything_comes_back_after_the_engine_was_restarted() {
-    let _one_at_a_time = support::turn().await;
+    let _one_at_a_time = support::turn("docker").await;
     let platform = Platform::with(Engine::Docker, 3).await;
     restart_engine().await;
     // What stopped with the engine is replaced, and the balancer is up again with what is ready.
@@ -75,7 +75,7 @@ async fn f10_everything_comes_back_after_the_engine_was_restarted() {
 #[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER (testbed/up)"]
 async fn from_deploy_to_the_first_answer_on_docker() {
-    let _one_at_a_time = support::turn().await;
+    let _one_at_a_time = support::turn("docker").await;
     let start = std::time::Instant::now();
     let platform = Platform::with(Engine::Docker, 2).await;
     // 3 s is the figure on a quiet machine; a test must not fail for want of a quiet one.

@@ -29,7 +29,7 @@ fn check_but_for_reloads(summary: &Value, engine: &str) {
 
 /// The whole job on one combination. Programs and images are the testbed's, by their variables.
 async fn whole_job(engine: &str, balancer: &str) {
-    let _one_at_a_time = turn().await;
+    let _one_at_a_time = turn(engine).await;
     let endpoint = match engine {
         "docker" => vec!["--docker".to_owned(), variable("LB_TEST_DOCKER")],
         "podman" => vec!["--podman".to_owned(), variable("LB_TEST_PODMAN")],
@@ -60,7 +60,7 @@ fn what_goes_wrong_is_said_in_a_line() {
 
 #[tokio::test]
 async fn quickstart_does_the_whole_job_on_processes() {
-    let _one_at_a_time = turn().await;
+    let _one_at_a_time = turn("local").await;
     check(&summary(&["--json"]), "local");
 }
 
@@ -83,7 +83,7 @@ async fn quickstart_does_the_whole_job_on_processes_and_nginx() {
 async fn quickstart_does_the_whole_job_on_docker_and_haproxy() {
     variable("LB_TEST_APP_IMAGE");
     let docker = variable("LB_TEST_DOCKER");
-    let _one_at_a_time = turn().await;
+    let _one_at_a_time = turn("docker").await;
     check(&summary(&["--json", "--engine", "docker", "--docker", &docker]), "docker");
 }
 
@@ -138,7 +138,7 @@ fn an_engine_that_is_not_there_is_said_in_a_line() {
 #[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE (testbed/up)"]
 async fn a_taken_port_is_said_and_everything_is_cleaned_up() {
-    let _one_at_a_time = turn().await;
+    let _one_at_a_time = turn("docker").await;
     let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let docker = variable("LB_TEST_DOCKER");
@@ -165,7 +165,7 @@ fn a_second_program_in_the_same_place_says_so_and_does_nothing() {
 
 #[tokio::test]
 async fn the_small_programs_say_what_they_do() {
-    let _one_at_a_time = turn().await;
+    let _one_at_a_time = turn("local").await;
     let plan = run(&example("plan_only"), &[]);
     assert!(plan.contains("on host-1:"), "{plan}");
     let policy = run(&example("custom_policy"), &[]);

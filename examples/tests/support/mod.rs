@@ -32,14 +32,14 @@ macro_rules! each_engine {
         mod $name {
             #[tokio::test(flavor = "multi_thread")]
             async fn local() {
-                let _one_at_a_time = crate::support::turn().await;
+                let _one_at_a_time = crate::support::turn("local").await;
                 super::$name(lb_examples::Engine::Local).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             #[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
             async fn docker() {
-                let _one_at_a_time = crate::support::turn().await;
+                let _one_at_a_time = crate::support::turn("docker").await;
                 super::$name(lb_examples::Engine::Docker).await;
             }
         }
@@ -47,10 +47,11 @@ macro_rules! each_engine {
 }
 pub(crate) use each_engine;
 
-/// All tests use one cluster's name, so they take turns.
-pub async fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+/// All tests on an engine use one cluster's name there, so they take turns.
+pub async fn turn(engine: &str) -> MutexGuard<'static, ()> {
+    static TURNS: [Mutex<()>; 3] = [const { Mutex::const_new(()) }; 3];
+    let lane = ["local", "docker", "podman"].iter().position(|known| *known == engine);
+    TURNS[lane.expect("an engine")].lock().await
 }
 
 /// What testbed/up says.

@@ -124,7 +124,7 @@ impl ConfigDirectory {
             rename(&staged, &self.path.join(&name))?;
             sums.insert(name, Some(sum(&bytes)));
         }
-        self.note(sums)?;
+        self.note(sums);
         self.sync()
     }
 
@@ -136,7 +136,7 @@ impl ConfigDirectory {
         let beside = self.path.join(format!(".{name}.new"));
         write(&beside, bytes, mode(name))?;
         rename(&beside, &self.path.join(name))?;
-        self.note([(name.to_owned(), Some(sum(bytes)))].into())?;
+        self.note([(name.to_owned(), Some(sum(bytes)))].into());
         self.sync()
     }
 
@@ -179,19 +179,27 @@ impl ConfigDirectory {
     }
 
     /// Writes down what these files hold, or that they are gone. Not synchronised: lost with the machine's power, it
-    /// costs a reload.
-    fn note(&self, changes: BTreeMap<String, Option<String>>) -> Result<()> {
-        let mut sums = self.sums()?;
-        for (name, sum) in changes {
-            match sum {
-                Some(sum) => drop(sums.insert(name, sum)),
-                None => drop(sums.remove(&name)),
-            }
-        }
-        let text: String = sums.iter().flat_map(|(name, sum)| [sum, " ", name, "\n"]).collect();
+    /// costs a reload. Where it cannot be written, as on a full disk, nothing is written down: the files count as they
+    /// are.
+    fn note(&self, changes: BTreeMap<String, Option<String>>) {
         let (beside, path) = (self.path.join(format!("{SUMS}.new")), self.path.join(SUMS));
-        fs::write(&beside, text).map_err(|e| failed("cannot be written", &beside, e))?;
-        rename(&beside, &path)
+        let written = self.sums().and_then(|mut sums| {
+            for (name, sum) in changes {
+                match sum {
+                    Some(sum) => drop(sums.insert(name, sum)),
+                    None => drop(sums.remove(&name)),
+                }
+            }
+            let lines = sums.iter().flat_map(|(name, sum)| [sum, " ", name, "\n"]);
+            fs::write(&beside, lines.collect::<String>())
+                .map_err(|e| failed("cannot be written", &beside, e))?;
+            rename(&beside, &path)
+        });
+        if let Err(error) = written {
+            tracing::warn!(%error, "edits by hand would not be noticed");
+            let _ = fs::remove_file(beside);
+            let _ = fs::remove_file(path);
+        }
     }
 
     /// Makes a directory, and those above it, if absent.
@@ -249,7 +257,7 @@ impl ConfigDirectory {
         for (name, bytes) in &snapshot.0 {
             let Some(bytes) = bytes else {
                 self.remove(name)?;
-                self.note([(name.clone(), None)].into())?;
+                self.note([(name.clone(), None)].into());
                 continue;
             };
             self.replace(name, bytes)?;
@@ -266,10 +274,8 @@ impl ConfigDirectory {
                 Err(error) => tracing::warn!(file = %name, %error, "stale file stays"),
             }
         }
-        if !gone.is_empty()
-            && let Err(error) = self.note(gone)
-        {
-            tracing::warn!(%error, "stale files stay written down");
+        if !gone.is_empty() {
+            self.note(gone);
         }
     }
 
@@ -394,6 +400,20 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("a.map")).unwrap(), b"one");
         assert!(!dir.path().join("b.map").exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file stays");
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_counts_as_it_is() {
+        let dir = tempfile::Builder::new().prefix("lb").tempdir_in("/tmp").unwrap();
+        let directory = at(dir.path()).unwrap();
+        directory.replace("a.map", b"one").unwrap();
+        fs::create_dir(dir.path().join(".sums.new")).unwrap();
+        directory.replace("a.map", b"two").unwrap();
+        assert_eq!(directory.edited().unwrap(), None);
+        fs::remove_dir(dir.path().join(".sums.new")).unwrap();
+        directory.replace("b.map", b"one").unwrap();
+        fs::write(dir.path().join("b.map"), "two").unwrap();
+        assert_eq!(directory.edited().unwrap().as_deref(), Some("b.map"));
     }
 
     #[test]
