@@ -50,7 +50,7 @@ async fn endpoints_are_balanced_by_a_haproxy_of_its_own() {
     assert!(said.starts_with("Start: "), "{said}");
     assert_eq!(get(port, "/").await.unwrap().body, "a");
     let said = balance(&[&common[..], &["--server", &b]].concat()).unwrap();
-    assert!(said.starts_with("Servers: ") && said.contains("site.web: 1 requests"), "{said}");
+    assert!(said.starts_with("Live: ") && said.contains("site.web: 1 requests"), "{said}");
     assert_eq!(get(port, "/").await.unwrap().body, "b");
     balance(&[&common[..], &["--end"]].concat()).unwrap();
     assert!(get(port, "/").await.is_err(), "nobody listens");
@@ -79,7 +79,7 @@ async fn endpoints_are_balanced_by_the_platforms_haproxy() {
     let mut haproxy = platform(&directory);
     eventually("it serves", async || get(port, "/").await.is_ok_and(|a| a.body == "a")).await;
     let said = balance(&[&common[..], &["--server", &b]].concat()).unwrap();
-    assert!(said.starts_with("Servers: "), "{said}");
+    assert!(said.starts_with("Live: "), "{said}");
     assert_eq!(get(port, "/").await.unwrap().body, "b");
     balance(&[&common[..], &["--end"]].concat()).unwrap();
     assert!(get(port, "/").await.is_err(), "nothing of ours listens");

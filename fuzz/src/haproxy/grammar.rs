@@ -388,7 +388,7 @@ fn server_line(words: &[&str]) -> Result<Server, String> {
         "pool-max-conn",
         "-1",
         "pool-purge-delay",
-        "5s",
+        "100ms",
         rest @ ..,
     ] = words
     else {
