@@ -98,8 +98,11 @@ pub(crate) struct Steps {
 impl Steps {
     /// From servers as last written to servers wanted. Servers in `lingering` are still there as well.
     pub(crate) fn between(before: &Servers, wanted: &Servers, lingering: &[Member]) -> Self {
-        let mut steps = Self::default();
-        for (name, backend) in wanted {
+        let (mut steps, none) = (Self::default(), BackendServers::default());
+        let lingers: BTreeSet<_> = lingering.iter().map(|member| &member.backend).collect();
+        let left = before.keys().chain(lingers.into_iter().filter(|n| !before.contains_key(*n)));
+        let left = left.filter(|name| !wanted.contains_key(*name)).map(|name| (name, &none));
+        for (name, backend) in wanted.iter().chain(left) {
             let had = before.get(name);
             let lingers: Vec<_> = lingering.iter().filter(|m| m.backend == *name).collect();
             if had == Some(backend) && lingers.is_empty() {
@@ -114,30 +117,18 @@ impl Steps {
             running.extend(lingers.into_iter().map(leaving));
             steps.backend(name, &running, backend);
         }
-        for (name, backend) in before.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
-            steps.removed.extend(backend.servers.iter().map(|(server, entry)| Member {
-                backend: name.clone(),
-                server: server.clone(),
-                id: entry.id,
-            }));
-        }
-        let lingers = lingering.iter().filter(|m| !wanted.contains_key(&m.backend));
-        steps.removed.extend(lingers.cloned());
         steps
     }
 
     /// From servers as they run to servers wanted.
     pub(crate) fn from_running(running: &Running, wanted: &Servers) -> Self {
-        let (mut steps, none) = (Self::default(), BTreeMap::new());
+        let mut steps = Self::default();
+        let (nobody, none) = (BTreeMap::new(), BackendServers::default());
         for (name, backend) in wanted {
-            steps.backend(name, running.get(name).unwrap_or(&none), backend);
+            steps.backend(name, running.get(name).unwrap_or(&nobody), backend);
         }
         for (name, servers) in running.iter().filter(|(name, _)| !wanted.contains_key(*name)) {
-            steps.removed.extend(servers.iter().map(|(server, now)| Member {
-                backend: name.clone(),
-                server: server.clone(),
-                id: now.id,
-            }));
+            steps.backend(name, servers, &none);
         }
         steps
     }
