@@ -7,6 +7,7 @@ use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown,
 };
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_128;
@@ -30,6 +31,8 @@ pub struct ConfigDirectory {
     config: &'static str,
     /// Files as they were when they were last found to be what was written.
     seen: Arc<Mutex<BTreeMap<String, Stamp>>>,
+    /// Whether an edit was found since the balancer was last loaded.
+    edit_found: Arc<AtomicBool>,
 }
 
 /// By which a file that was written to is told from one that was not.
@@ -61,7 +64,7 @@ impl ConfigDirectory {
                     text.len()
                 ),
             )),
-            false => Ok(Self { path, config, seen: Arc::default() }),
+            false => Ok(Self { path, config, seen: Arc::default(), edit_found: Arc::default() }),
         }
     }
 
@@ -165,6 +168,30 @@ impl ConfigDirectory {
             }
         }
         Ok(None)
+    }
+
+    /// Looks whether somebody edited the files since the balancer was last [`loaded`](Self::loaded) with them: what it does
+    /// is not known then, for it may have been loaded with the edit. Remembered also where they are put back.
+    ///
+    /// # Errors
+    /// As [`edited`](Self::edited).
+    pub fn look_for_edits(&self) -> Result<bool> {
+        if let Some(file) = self.edited()?
+            && !self.edit_found.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(file, "edited by somebody else: written anew with the next table");
+        }
+        Ok(self.is_edited())
+    }
+
+    /// What the last look found.
+    pub fn is_edited(&self) -> bool {
+        self.edit_found.load(Ordering::Relaxed)
+    }
+
+    /// The balancer runs what was last written.
+    pub fn loaded(&self) {
+        self.edit_found.store(false, Ordering::Relaxed);
     }
 
     fn sums(&self) -> Result<BTreeMap<String, String>> {
@@ -400,6 +427,24 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("a.map")).unwrap(), b"one");
         assert!(!dir.path().join("b.map").exists());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no temporary file stays");
+    }
+
+    #[test]
+    fn an_edit_is_remembered_until_the_balancer_was_loaded() {
+        let dir = tempfile::Builder::new().prefix("lb").tempdir_in("/tmp").unwrap();
+        let directory = at(dir.path()).unwrap();
+        directory.replace("a.map", b"one").unwrap();
+        assert!(!directory.look_for_edits().unwrap());
+        fs::write(dir.path().join("a.map"), "two").unwrap();
+        assert!(directory.clone().look_for_edits().unwrap());
+        // As after a reload that failed: what is put back is the edit.
+        let edited = directory.snapshot(std::iter::once("a.map".to_owned())).unwrap();
+        directory.replace("a.map", b"one").unwrap();
+        directory.restore(&edited).unwrap();
+        assert_eq!(directory.edited().unwrap(), None);
+        assert!(directory.look_for_edits().unwrap());
+        directory.loaded();
+        assert!(!directory.is_edited());
     }
 
     #[test]

@@ -26,13 +26,14 @@ impl Engine {
         Ok(changed)
     }
 
-    /// Has the worker offer certificates that these lists lack, before a route needs them.
+    /// Has the worker offer certificates that these lists lack, before a route needs them. Gives whether there were any,
+    /// and those it has listed that have to go, with their lists.
     pub(super) async fn list_certificates(
         &mut self,
         composed: &Composed,
         lists: &[FileName],
-    ) -> Result<bool, Failure> {
-        let mut added = false;
+    ) -> Result<(bool, Vec<(FileName, String)>), Failure> {
+        let (mut added, mut stale) = (false, Vec::new());
         for list in lists {
             let Some(wanted) = composed.lists.get(list) else { continue };
             let has = listed(&self.runtime(), list).await?;
@@ -44,30 +45,23 @@ impl Engine {
                 list_certificate(&self.runtime(), list, file).await?;
                 added = true;
             }
-            let (directory, file, text) =
-                (self.parts.directory.clone(), list.clone(), wanted.clone());
-            blocking(move || Ok(directory.replace(file.as_str(), text.as_bytes())?)).await?;
+            self.write(list.as_str(), wanted.clone()).await?;
+            let goes = |name: &String| !wanted.lines().any(|w| w == name);
+            stale.extend(has.into_iter().filter(goes).map(|name| (list.clone(), name)));
         }
-        Ok(added)
+        Ok((added, stale))
     }
 
-    /// Has it forget those that are in these lists no more.
+    /// Has it forget them.
     pub(super) async fn unlist_certificates(
-        &mut self,
-        composed: &Composed,
-        lists: &[FileName],
-    ) -> Result<bool, Failure> {
-        let mut gone = false;
-        for list in lists {
-            let Some(wanted) = composed.lists.get(list) else { continue };
-            let has = listed(&self.runtime(), list).await?;
-            for name in has.iter().filter(|name| !wanted.lines().any(|w| w == name.as_str())) {
-                delete_certificate(&self.runtime(), list, name).await?;
-                tracing::info!(certificate = name, "certificate deleted");
-                gone = true;
-            }
+        &self,
+        stale: &[(FileName, String)],
+    ) -> Result<(), Failure> {
+        for (list, name) in stale {
+            delete_certificate(&self.runtime(), list, name).await?;
+            tracing::info!(certificate = name, "certificate deleted");
         }
-        Ok(gone)
+        Ok(())
     }
 
     /// Has the worker take over certificates that differ from those in the directory: all, where it is not

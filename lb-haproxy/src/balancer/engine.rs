@@ -61,8 +61,6 @@ pub(crate) struct Engine {
     /// Of the HAProxy that runs or will be started, once it is known.
     told: Option<Told>,
     refused: Refused,
-    /// Whether somebody edited the files since HAProxy was last loaded with them: what it does is not known then.
-    pub(super) edited: bool,
     /// What most backends are made from.
     shapes: Shapes,
 }
@@ -88,7 +86,6 @@ impl Engine {
             cut: 0,
             told: None,
             refused: Refused::default(),
-            edited: false,
             shapes,
         }
     }
@@ -257,7 +254,9 @@ impl Engine {
         let rendered = self.parts.renderer.render(table)?;
         let servers = table.backends.values().map(|b| b.servers.len()).sum();
         let running = match (met, &self.force) {
-            (Met::Up(_, info), Some(force)) if force.loaded.mark == info.mark && !self.edited => {
+            (Met::Up(_, info), Some(force))
+                if force.loaded.mark == info.mark && !self.parts.directory.is_edited() =>
+            {
                 Some(&force.loaded)
             }
             _ => None,

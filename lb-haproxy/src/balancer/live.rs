@@ -2,7 +2,7 @@
 //!
 //! What a request may be sent to comes first, then the routes change, then goes what is not led to any more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_core::balancer::Failure;
 use lb_core::{BackendName, Change, FileName, TableHash};
@@ -28,7 +28,7 @@ impl Engine {
         let Some(force) = self.force.as_ref().filter(|f| f.loaded.mark == composed.mark()) else {
             return Ok(None);
         };
-        if info.mark != composed.mark() || self.edited {
+        if info.mark != composed.mark() || self.parts.directory.is_edited() {
             return Ok(None);
         }
         let filed = &force.filed;
@@ -59,9 +59,8 @@ impl Engine {
 
     /// In steps, if it takes several: a process that ends between them leaves a file that says so.
     async fn write_config(&self, composed: &Composed, in_steps: bool) -> Result<(), Failure> {
-        let directory = self.parts.directory.clone();
         let text = if in_steps { composed.unfinished() } else { composed.text.clone() };
-        blocking(move || Ok(directory.replace(CONFIG, text.as_bytes())?)).await
+        self.write(CONFIG, text).await
     }
 
     /// By what is remembered; where an answer shows that this is not so, once more by what is read.
@@ -100,7 +99,7 @@ impl Engine {
             members::come(session, &steps).await?;
         }
         members::run(session, &each(published, Command::Publish)).await?;
-        let listed = self.list_certificates(composed, lists).await?;
+        let (listed, stale) = self.list_certificates(composed, lists).await?;
         let routed = self.change_maps(maps).await?;
         let left = match members::go(session, &steps).await {
             Ok(left) => left,
@@ -111,25 +110,28 @@ impl Engine {
             }
         };
         let deleted = self.delete_backends(session, wanted).await?;
-        let unlisted = self.unlist_certificates(composed, lists).await?;
+        self.unlist_certificates(&stale).await?;
         let certified = self.change_certificates(composed).await?;
         let gone: Vec<Member> = steps.gone().cloned().collect();
         if self.force.as_ref().is_some_and(|force| force.filed.unfinished) {
             self.write_config(composed, false).await?;
         }
-        let (directory, now) =
-            (self.parts.directory.clone(), composed.all_files().cloned().collect());
-        blocking(move || {
-            directory.tidy(&before, &now);
-            Ok(())
-        })
-        .await?;
+        if !before.iter().eq(composed.all_files().collect::<BTreeSet<_>>()) {
+            let directory = self.parts.directory.clone();
+            let now = composed.all_files().cloned().collect();
+            blocking(move || {
+                directory.tidy(&before, &now);
+                Ok(())
+            })
+            .await?;
+        }
         if let Some(force) = &mut self.force {
             force.lingering = left;
             (force.known.servers, force.filed.unfinished) = (true, false);
         }
         self.shut_on_old_workers(&gone).await;
-        Ok(!steps.is_empty() || added || routed || deleted || listed || unlisted || certified)
+        let moved = !steps.is_empty() || added || routed || deleted;
+        Ok(moved || listed || !stale.is_empty() || certified)
     }
 
     /// Gives the worker the backends it lacks. They take no requests before they are published.
@@ -215,9 +217,7 @@ impl Engine {
         }
         for ChangedMap { name, wanted, .. } in changed {
             // The file first: a worker that starts again finds it.
-            let directory = self.parts.directory.clone();
-            let (file, text) = (name.clone(), wanted.clone());
-            blocking(move || Ok(directory.replace(file.as_str(), text.as_bytes())?)).await?;
+            self.write(name.as_str(), wanted.clone()).await?;
             control::replace_map(&self.runtime(), name, wanted).await?;
             tracing::info!(map = %name, "routes changed");
         }
@@ -249,6 +249,11 @@ impl Engine {
         blocking(move || Ok(std::fs::read_to_string(path).ok())).await
     }
 
+    pub(super) async fn write(&self, name: &str, text: String) -> Result<(), Failure> {
+        let (directory, name) = (self.parts.directory.clone(), name.to_owned());
+        blocking(move || Ok(directory.replace(&name, text.as_bytes())?)).await
+    }
+
     pub(super) fn runtime(&self) -> Socket {
         Socket::new(self.parts.directory.path().join(ADMIN_SOCKET))
     }
@@ -270,7 +275,7 @@ async fn read_steps(session: &mut Session, wanted: &Servers) -> Result<Steps, Fa
 }
 
 /// The sections a worker has, which began with this file: what it has beside is not known.
-fn sections_in(stat: &Stat, filed: &Filed) -> std::collections::BTreeMap<BackendName, String> {
+fn sections_in(stat: &Stat, filed: &Filed) -> BTreeMap<BackendName, String> {
     let known = |name: BackendName| {
         let section = filed.loaded.sections.get(&name).cloned().unwrap_or_default();
         (name, section)

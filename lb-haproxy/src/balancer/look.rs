@@ -163,13 +163,8 @@ impl Engine {
     }
 
     /// Whether somebody edited the files. What runs may have been loaded with them: the next table reloads it.
-    pub(super) async fn look_for_edits(&mut self) -> Result<(), Failure> {
+    pub(super) async fn look_for_edits(&self) -> Result<bool, Failure> {
         let directory = self.parts.directory.clone();
-        let edited = blocking(move || Ok(directory.edited()?)).await?;
-        if let Some(file) = edited.filter(|_| !self.edited) {
-            tracing::warn!(file, "edited by somebody else: written anew with the next table");
-            self.edited = true;
-        }
-        Ok(())
+        blocking(move || Ok(directory.look_for_edits()?)).await
     }
 }

@@ -152,7 +152,7 @@ impl Engine {
             self.reloads += 1;
         }
         tracing::info!(worker = worker.pid, mark = %filed.loaded.mark, ?change, "configuration in force");
-        self.edited = false;
+        self.parts.directory.loaded();
         self.force = Some(InForce {
             loaded: filed.loaded.clone(),
             filed,

@@ -54,8 +54,9 @@ impl Engine {
         session: &mut Session,
     ) -> Result<(Option<TableHash>, Stat), Failure> {
         let stat = control::stat(session).await?;
-        self.look_for_edits().await?;
-        if self.edited || self.force.as_ref().is_some_and(|force| force.filed.unfinished) {
+        if self.look_for_edits().await?
+            || self.force.as_ref().is_some_and(|force| force.filed.unfinished)
+        {
             return Ok((None, stat));
         }
         if let Err(error) = self.route_again().await {

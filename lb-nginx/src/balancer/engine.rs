@@ -46,8 +46,6 @@ pub(crate) struct Engine {
     pub(super) cut: u64,
     pub(super) last_attempt: Option<Instant>,
     pub(super) refused: Refused,
-    /// Whether somebody edited the files since NGINX was last loaded with them: what it does is not known then.
-    pub(super) edited: bool,
 }
 
 /// What was found out about the binary.
@@ -71,7 +69,6 @@ impl Engine {
             cut: 0,
             last_attempt: None,
             refused: Refused::default(),
-            edited: false,
         }
     }
 

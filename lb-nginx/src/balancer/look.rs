@@ -78,23 +78,28 @@ impl Engine {
 
     /// How many workers of earlier configurations live; where nobody can tell, none.
     pub(super) async fn old_workers(&self) -> Result<u32, Failure> {
-        Ok(match self.processes().await? {
+        Ok(self.count_old(self.processes().await?.as_ref()).await)
+    }
+
+    async fn count_old(&self, seen: Option<&Processes>) -> u32 {
+        match seen {
             Some(processes) => processes.old.len() as u32,
             None => self.parts.launch.old_workers().await.unwrap_or_default(),
-        })
+        }
     }
 
     /// Before a reload makes more old workers than there may be, the oldest end, with what they hold.
     pub(super) async fn make_room(&mut self) -> Result<(), Failure> {
         let workers = self.parts.settings.workers;
         let most = self.parts.max_old_workers.saturating_mul(workers);
-        let old = self.old_workers().await?;
+        let seen = self.processes().await?;
+        let old = self.count_old(seen.as_ref()).await;
         let too_many = old.saturating_add(workers).saturating_sub(most).min(old);
         if too_many == 0 {
             return Ok(());
         }
         let ports = self.force.iter().flat_map(|f| f.listeners.keys().copied()).collect();
-        let seen = self.processes().await?.map(|p| p.old).unwrap_or_default();
+        let seen = seen.map(|processes| processes.old).unwrap_or_default();
         let oldest: Vec<u32> = seen.into_iter().take(too_many as usize).collect();
         let cut = blocking(move || {
             Ok(oldest.into_iter().map(|worker| control::clients_of(worker, &ports)).sum::<u64>())
@@ -107,13 +112,8 @@ impl Engine {
     }
 
     /// Whether somebody edited the files. What runs may have been loaded with them: the next table reloads it.
-    pub(super) async fn look_for_edits(&mut self) -> Result<(), Failure> {
+    pub(super) async fn look_for_edits(&self) -> Result<bool, Failure> {
         let directory = self.parts.directory.clone();
-        let edited = blocking(move || Ok(directory.edited()?)).await?;
-        if let Some(file) = edited.filter(|_| !self.edited) {
-            tracing::warn!(file, "edited by somebody else: written anew with the next table");
-            self.edited = true;
-        }
-        Ok(())
+        blocking(move || Ok(directory.look_for_edits()?)).await
     }
 }

@@ -22,7 +22,10 @@ impl Engine {
         met: &Met,
     ) -> Result<bool, Failure> {
         let (Met::Up(status), Some(force)) = (met, &self.force) else { return Ok(false) };
-        if self.edited || force.mark != composed.mark || status.mark != composed.mark {
+        if self.parts.directory.is_edited()
+            || force.mark != composed.mark
+            || status.mark != composed.mark
+        {
             return Ok(false);
         }
         if force.table != asked || force.record != composed.record {

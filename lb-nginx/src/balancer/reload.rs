@@ -165,7 +165,7 @@ impl Engine {
             self.reloads += 1;
         }
         tracing::info!(mark = %filed.mark, ?change, "configuration in force");
-        self.edited = false;
+        self.parts.directory.loaded();
         self.force = Some(filed.clone());
         let Some(before) = before else { return };
         self.shut_left(&before.record, &filed.record).await;

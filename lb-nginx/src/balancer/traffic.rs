@@ -64,8 +64,8 @@ impl Engine {
             return Ok(Traffic::default());
         }
         self.listen().await?;
-        self.look_for_edits().await?;
-        let table = self.table(&status).filter(|_| !self.edited);
+        let edited = self.look_for_edits().await?;
+        let table = self.table(&status).filter(|_| !edited);
         let open = self.open().await?;
         let old_workers = self.old_workers().await?;
         let backends = self.report(&open);
