@@ -124,12 +124,7 @@ impl Story {
         self.next_name += 1;
         let port = match kind {
             Kind::Web => 0,
-            Kind::Raw | Kind::Tls => {
-                // Ports are taken by turns: what was freed rests for a while.
-                let port = self.next_port;
-                self.next_port = 1 + port % super::ground::OWN_PORTS;
-                port
-            }
+            Kind::Raw | Kind::Tls => self.free_port(),
         };
         let wanted = Wanted {
             name,
@@ -144,6 +139,17 @@ impl Story {
         };
         self.actors.insert(name, Actor { wanted: wanted.clone(), deaths: 0 });
         wanted
+    }
+
+    /// A port that no app has. They are taken by turns: what was freed rests for a while.
+    fn free_port(&mut self) -> u16 {
+        loop {
+            let port = self.next_port;
+            self.next_port = 1 + port % super::ground::OWN_PORTS;
+            if self.actors.values().all(|actor| actor.wanted.port != port) {
+                return port;
+            }
+        }
     }
 
     fn guests(&self) -> Vec<Name> {
@@ -176,6 +182,18 @@ mod tests {
     fn one_seed_is_one_story() {
         assert_eq!(told(7, ALL), told(7, ALL));
         assert_ne!(told(7, ALL), told(8, ALL));
+    }
+
+    #[test]
+    fn no_two_apps_have_one_port() {
+        let mut story = Story::new(5, 5, ALL);
+        for _ in 0..2_000 {
+            story.draw();
+            let mut own: Vec<u16> = story.actors.values().map(|actor| actor.wanted.port).collect();
+            own.retain(|port| *port != 0);
+            own.sort_unstable();
+            assert!(own.windows(2).all(|two| two[0] != two[1]), "{own:?}");
+        }
     }
 
     #[test]
