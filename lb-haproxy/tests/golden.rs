@@ -39,6 +39,16 @@ fn tables_render_to_their_golden_files() {
     }
 }
 
+/// A HAProxy built without PCRE has the C library's, and refuses the whole file for one group of PCRE's.
+#[test]
+fn every_regular_expression_is_one_of_posix() {
+    for (name, table) in cases() {
+        let text = text_of(&table, &HaproxyRenderer::new().render(&table).unwrap());
+        let of_pcre = text.lines().find(|line| line.contains("-m reg") && line.contains("(?"));
+        assert_eq!(of_pcre, None, "{name}");
+    }
+}
+
 #[test]
 #[ignore = "needs LB_TEST_HAPROXY (testbed/up)"]
 fn haproxy_takes_every_golden_configuration_without_a_warning() {

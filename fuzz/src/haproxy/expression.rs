@@ -30,7 +30,7 @@ const FETCHES: [(&str, usize); 23] = [
 /// A `%` that begins no code, in a path with a `/` behind it.
 const MALFORMED: &str = "%.?[^0-9A-Fa-f]";
 /// An absolute target whose host nobody is named before.
-const ABSOLUTE: &str = "^https?://[^/@]+(?:/.*)?$";
+const ABSOLUTE: &str = "^https?://[^/@]+(/.*)?$";
 
 /// Converters with the least and most arguments.
 const CONVERTERS: [(&str, usize, usize); 11] = [

@@ -29,7 +29,7 @@ const BETWEEN_TWO: [&str; 7] = [
     "upgrade",
 ];
 /// Those between an app and the balancer.
-const ANSWERS_FIELDS: &str = "^(?:connection|keep-alive|proxy-connection|upgrade)$";
+const ANSWERS_FIELDS: &str = "^(connection|keep-alive|proxy-connection|upgrade)$";
 
 /// What was met in the section so far.
 #[derive(Debug, Default)]
@@ -300,11 +300,11 @@ fn fields<'a, 'w>(
 
 /// Whether these are the fields of a request that end at the balancer, all of them and no other.
 fn ends_here(expression: &str) -> bool {
-    let inner = expression.strip_prefix("^(?:[^_]*_|x-forwarded|(?:");
+    let inner = expression.strip_prefix("^([^_]*_|x-forwarded|(");
     let Some(groups) = inner.and_then(|i| i.strip_suffix(")|.*client-ip)$)")) else { return false };
     let mut names = BTreeSet::new();
     for group in groups.split(")|") {
-        let Some((first, rest)) = group.split_once("(?:") else { return false };
+        let Some((first, rest)) = group.split_once("(") else { return false };
         names.extend(rest.split('|').map(|rest| format!("{first}{rest}")));
     }
     let by_pattern = |n: &&str| n.starts_with("x-forwarded") || n.ends_with("client-ip");

@@ -26,7 +26,7 @@ pub(super) fn dropped() -> String {
         let (first, rest) = name.split_at(1);
         groups.entry(first).or_default().push(rest);
     }
-    let group = |(first, rest): (&str, Vec<&str>)| format!("{first}(?:{})", rest.join("|"));
+    let group = |(first, rest): (&str, Vec<&str>)| format!("{first}({})", rest.join("|"));
     let groups: Vec<String> = groups.into_iter().map(group).collect();
-    format!("^(?:[^_]*_|x-forwarded|(?:{}|.*client-ip)$)", groups.join("|"))
+    format!("^([^_]*_|x-forwarded|({}|.*client-ip)$)", groups.join("|"))
 }
