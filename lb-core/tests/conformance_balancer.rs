@@ -56,6 +56,7 @@ macro_rules! suite {
                 a_server_that_refuses_costs_no_request: "it carries no traffic",
                 counters_never_go_back: "it carries no traffic",
                 changes_lose_no_request: "it carries no traffic",
+                a_server_that_leaves_while_it_is_tried_again_does_no_harm: "it carries no traffic",
                 streams_outlive_changes_of_others: "it carries no traffic",
                 a_draining_server_keeps_what_it_has_and_takes_nothing_new: "it carries no traffic",
                 a_server_that_left_has_its_connections_shut: "it carries no traffic",

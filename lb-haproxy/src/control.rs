@@ -22,7 +22,7 @@ pub(crate) use self::change::{Change, Verdict};
 pub(crate) use self::info::WorkerInfo;
 pub(crate) use self::map::replace_map;
 pub(crate) use self::processes::Processes;
-pub(crate) use self::sessions::{SessionEntry, parse_sessions};
+pub(crate) use self::sessions::{SessionEntry, Sessions, parse_sessions};
 pub(crate) use self::socket::{Session, Socket};
 pub(crate) use self::stat::{Row, RowKind, Stat};
 
@@ -76,7 +76,7 @@ impl Master {
 
     /// The connections a worker holds to servers.
     pub(crate) async fn sessions(&self, worker: u32) -> Result<Vec<SessionEntry>, Failure> {
-        Ok(parse_sessions(&self.of_worker(worker, "show sess").await?))
+        Ok(parse_sessions(&self.of_worker(worker, "show sess").await?).entries)
     }
 
     /// Shuts one of them. One that has ended is success.
@@ -134,7 +134,7 @@ pub(crate) async fn stat(session: &mut Session) -> Result<Stat, Failure> {
 }
 
 /// The connections it holds to servers.
-pub(crate) async fn sessions(session: &mut Session) -> Result<Vec<SessionEntry>, Failure> {
+pub(crate) async fn sessions(session: &mut Session) -> Result<Sessions, Failure> {
     Ok(parse_sessions(&session.ask("show sess").await?))
 }
 

@@ -304,7 +304,7 @@ fn ends_here(expression: &str) -> bool {
     let Some(groups) = inner.and_then(|i| i.strip_suffix(")|.*client-ip)$)")) else { return false };
     let mut names = BTreeSet::new();
     for group in groups.split(")|") {
-        let Some((first, rest)) = group.split_once("(") else { return false };
+        let Some((first, rest)) = group.split_once('(') else { return false };
         names.extend(rest.split('|').map(|rest| format!("{first}{rest}")));
     }
     let by_pattern = |n: &&str| n.starts_with("x-forwarded") || n.ends_with("client-ip");

@@ -55,6 +55,7 @@ macro_rules! load_balancer_suite {
                 a_server_that_refuses_costs_no_request
                 counters_never_go_back
                 changes_lose_no_request
+                a_server_that_leaves_while_it_is_tried_again_does_no_harm
                 streams_outlive_changes_of_others
                 a_draining_server_keeps_what_it_has_and_takes_nothing_new
                 a_server_that_left_has_its_connections_shut

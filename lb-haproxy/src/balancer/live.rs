@@ -101,15 +101,16 @@ impl Engine {
         members::run(session, &each(published, Command::Publish)).await?;
         let (listed, stale) = self.list_certificates(composed, lists).await?;
         let routed = self.change_maps(maps).await?;
-        let left = match members::go(session, &steps).await {
+        let lingering = self.force.as_ref().map(|f| f.lingering.clone()).unwrap_or_default();
+        let left = match members::go(session, &steps, &lingering).await {
             Ok(left) => left,
             Err(error) => {
                 tracing::warn!(%error, "unexpected answer: reading the servers again");
                 steps = read_steps(session, wanted).await?;
-                members::carry_out(session, &steps).await?
+                members::carry_out(session, &steps, &lingering).await?
             }
         };
-        let deleted = self.delete_backends(session, wanted).await?;
+        let deleted = self.delete_backends(session).await?;
         self.unlist_certificates(&stale).await?;
         let certified = self.change_certificates(composed).await?;
         let gone: Vec<Member> = steps.gone().cloned().collect();
@@ -130,7 +131,7 @@ impl Engine {
             (force.known.servers, force.filed.unfinished) = (true, false);
         }
         self.shut_on_old_workers(&gone).await;
-        let moved = !steps.is_empty() || added || routed || deleted;
+        let moved = !steps.only_forgets(&lingering) || added || routed || deleted;
         Ok(moved || listed || !stale.is_empty() || certified)
     }
 
@@ -162,16 +163,13 @@ impl Engine {
 
     /// Deletes backends that left, where HAProxy can. Those that stay, for they have a stick table or a request, or for
     /// it cannot, have no route and no server.
-    async fn delete_backends(
-        &mut self,
-        session: &mut Session,
-        wanted: &Servers,
-    ) -> Result<bool, Failure> {
+    pub(super) async fn delete_backends(&mut self, session: &mut Session) -> Result<bool, Failure> {
         let Some(force) = &mut self.force else { return Ok(false) };
         if !self.parts.settings.abilities.backends_at_run_time {
             return Ok(false);
         }
-        let left = force.loaded.sections.keys().filter(|name| !wanted.contains_key(*name));
+        let stays = |name: &BackendName| force.filed.servers.contains_key(name);
+        let left = force.loaded.sections.keys().filter(|name| !stays(name));
         let left: Vec<BackendName> = left.cloned().collect();
         members::run(session, &each(left.clone(), Command::Unpublish)).await?;
         let mut deleted = false;

@@ -9,17 +9,14 @@ use lb_core::{BackendName, ServerName};
 use tokio::time::{Instant, sleep};
 
 use super::server::{BackendServers, ServerEntry, Servers};
-use crate::control::{Change, RowKind, Session, Stat, Verdict, sessions};
+use crate::control::{Change, RowKind, Session, Sessions, Stat, Verdict, sessions};
 use crate::layout;
 
-/// How long a server whose connections were shut is tried to be deleted before it is left, in
-/// maintenance, to the next call.
-const DELETE_WITHIN: Duration = Duration::from_millis(50);
-/// The same for one that stands in the way of another: longer than the default `timeout connect`, so that
-/// requests which still try to reach it have gone to another one.
+/// How long a server that stands in the way of another is tried to be deleted: longer than the default `timeout
+/// connect`, so that requests which still try to reach it have gone to another one.
 const REPLACE_WITHIN: Duration = Duration::from_secs(3);
-/// Time between tries.
-const DELETE_PAUSE: Duration = Duration::from_millis(5);
+/// Time between two looks at all sessions.
+const LIST_PAUSE: Duration = Duration::from_millis(25);
 
 /// A server that leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,21 +230,22 @@ fn add(
     }
 }
 
-/// Carries the steps out. Gives the servers that could not be forgotten yet: they take no requests.
+/// Carries the steps out: [`come`], then [`go`].
 ///
 /// # Errors
 /// At the first answer that is not known to mean success; some steps may have been done.
 pub(crate) async fn carry_out(
     session: &mut Session,
     steps: &Steps,
+    lingering: &[Member],
 ) -> Result<Vec<Member>, Failure> {
     come(session, steps).await?;
-    go(session, steps).await
+    go(session, steps, lingering).await
 }
 
 /// The steps that bring servers.
 pub(crate) async fn come(session: &mut Session, steps: &Steps) -> Result<(), Failure> {
-    let stuck = remove(session, &steps.replaced, REPLACE_WITHIN).await?;
+    let stuck = clear(session, &steps.replaced).await?;
     if let Some(Member { backend, server, .. }) = stuck.first() {
         let delete = Change::Delete(backend.clone(), server.clone());
         return Err(Failure::reply(delete.to_string(), "Server still has connections attached"));
@@ -256,10 +254,15 @@ pub(crate) async fn come(session: &mut Session, steps: &Steps) -> Result<(), Fai
     run(session, &steps.opened).await
 }
 
-/// The steps that take servers away: requests may have to go elsewhere first.
-pub(crate) async fn go(session: &mut Session, steps: &Steps) -> Result<Vec<Member>, Failure> {
+/// The steps that take servers away: requests may have to go elsewhere first. Gives those that are still there; they
+/// take no requests, and belong into `lingering` of the next call, which may forget them.
+pub(crate) async fn go(
+    session: &mut Session,
+    steps: &Steps,
+    lingering: &[Member],
+) -> Result<Vec<Member>, Failure> {
     run(session, &steps.closed).await?;
-    remove(session, &steps.removed, DELETE_WITHIN).await
+    remove(session, &steps.removed, lingering).await
 }
 
 /// Each command's answer means that it was done, or [`Verdict::Busy`].
@@ -272,45 +275,72 @@ pub(crate) async fn run(session: &mut Session, changes: &[Change]) -> Result<(),
     changes.iter().zip(&replies).try_for_each(|(change, reply)| change.judge(reply).map(drop))
 }
 
-/// No new requests, open ones shut, forgotten. Gives those that still hold connections after this time.
+/// Servers that leave: no new requests, open ones shut. Of those that were told so before (`closed`), the ones that
+/// nothing leads to are forgotten. Gives the others.
+///
+/// HAProxy refuses to delete a server that has connections, but not one that a request has failed to reach: until
+/// that request tries again, after a second where there is no other server, it holds on to memory that would be
+/// free. What is put there next brings the worker down (2.6 to 3.4; mended in 3.5-dev3, "server: Properly check for
+/// streams before deletion"). The list of sessions names the server that each holds on to, and a server in maintenance
+/// gets no new ones.
 async fn remove(
     session: &mut Session,
     members: &[Member],
-    within: Duration,
+    closed: &[Member],
 ) -> Result<Vec<Member>, Failure> {
+    if members.is_empty() {
+        return Ok(Vec::new());
+    }
     run(session, &each(members, Change::Maint)).await?;
-    let mut left = delete(session, members.to_vec()).await?;
-    if left.is_empty() {
-        return Ok(left);
-    }
-    shut(session, &left).await?;
-    let until = Instant::now() + within;
-    // Another port each time: to stay where it is would close nothing.
-    for port in [1, 2].into_iter().cycle() {
-        let purge = |m: &Member| Change::Purge(m.backend.clone(), m.server.clone(), port);
-        run(session, &left.iter().map(purge).collect::<Vec<_>>()).await?;
-        left = delete(session, left).await?;
-        if left.is_empty() || Instant::now() >= until {
-            break;
-        }
-        sleep(DELETE_PAUSE).await;
-    }
+    let open = sessions(session).await?;
+    let leading: BTreeSet<_> =
+        open.entries.iter().map(|s| (s.backend.as_str(), s.server.as_str())).collect();
+    let is_led_to = |m: &Member| leading.contains(&(m.backend.as_str(), m.server.as_str()));
+    shut(session, members, &open).await?;
+    let (free, mut left): (Vec<_>, Vec<_>) =
+        members.iter().cloned().partition(|m| open.whole && closed.contains(m) && !is_led_to(m));
+    left.extend(forget(session, free).await?);
     Ok(left)
+}
+
+/// The way for others: gone within [`REPLACE_WITHIN`], or given back.
+async fn clear(session: &mut Session, members: &[Member]) -> Result<Vec<Member>, Failure> {
+    let until = Instant::now() + REPLACE_WITHIN;
+    let mut left = members.to_vec();
+    loop {
+        left = remove(session, &left, &left).await?;
+        if left.is_empty() || Instant::now() >= until {
+            return Ok(left);
+        }
+        sleep(LIST_PAUSE).await;
+    }
 }
 
 /// Shuts the connections the servers hold. A request that still tries to connect is left to find out: the
 /// server may be dead, and another one answers it.
-async fn shut(session: &mut Session, members: &[Member]) -> Result<(), Failure> {
+async fn shut(session: &mut Session, members: &[Member], open: &Sessions) -> Result<(), Failure> {
     let servers: BTreeSet<_> =
         members.iter().map(|m| (m.backend.as_str(), m.server.as_str())).collect();
-    let open = sessions(session).await?;
-    let held = open.iter().filter(|s| servers.contains(&(s.backend.as_str(), s.server.as_str())));
+    let held =
+        open.entries.iter().filter(|s| servers.contains(&(s.backend.as_str(), s.server.as_str())));
     let (connecting, established): (Vec<_>, Vec<_>) = held.partition(|s| s.connecting);
-    if connecting.is_empty() {
+    if connecting.is_empty() && !(established.is_empty() && open.whole) {
         return run(session, &each(members, Change::Shut)).await;
     }
     let shut: Vec<Change> = established.iter().map(|s| Change::ShutOne(s.id.clone())).collect();
     run(session, &shut).await
+}
+
+/// Deletes them, with their idle connections. Gives those that HAProxy keeps: something has come to an end there that it
+/// has not seen.
+async fn forget(session: &mut Session, mut members: Vec<Member>) -> Result<Vec<Member>, Failure> {
+    members = delete(session, members).await?;
+    // To stay where it is would close nothing.
+    for port in [1, 2] {
+        let purge = |m: &Member| Change::Purge(m.backend.clone(), m.server.clone(), port);
+        run(session, &members.iter().map(purge).collect::<Vec<_>>()).await?;
+    }
+    delete(session, members).await
 }
 
 fn each(members: &[Member], change: fn(BackendName, ServerName) -> Change) -> Vec<Change> {
@@ -332,9 +362,13 @@ async fn delete(session: &mut Session, members: Vec<Member>) -> Result<Vec<Membe
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::UnixListener;
 
     use super::*;
+    use crate::control::Socket;
 
     fn name(name: &str) -> ServerName {
         ServerName::new(name).unwrap()
@@ -445,5 +479,67 @@ mod tests {
         let steps = Steps::between(&none, &servers(&[("c", entry(9))]), &lingering);
         assert_eq!((names(&steps.replaced), steps.removed.len()), (vec!["old"], 0));
         assert!(Steps::between(&none, &none, &lingering).only_forgets(&lingering));
+    }
+
+    /// A worker that holds these sessions and does whatever it is told; what it was told.
+    async fn worker(list: &'static str) -> (Session, Arc<Mutex<Vec<String>>>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let commands = told.clone();
+        tokio::spawn(async move {
+            let _directory = directory;
+            let mut stream = BufReader::new(listener.accept().await.unwrap().0);
+            let mut line = String::new();
+            while let Ok(1..) = stream.read_line(&mut line).await {
+                let command = std::mem::take(&mut line).trim().to_owned();
+                let answer = match command.split(' ').next() {
+                    Some("show") => list,
+                    Some("del") => "Server deleted.\n",
+                    _ => "",
+                };
+                commands.lock().unwrap().push(command);
+                stream.write_all(format!("{answer}\n> ").as_bytes()).await.unwrap();
+            }
+        });
+        (Socket::new(path).session().await.unwrap(), told)
+    }
+
+    /// HAProxy deletes it when it is told so, and the request that will try it again crashes the worker.
+    #[tokio::test]
+    async fn a_server_is_not_forgotten_while_a_request_may_try_it_again() {
+        const ASKING: &str = "0x1: proto=unix_stream fe=GLOBAL be=<NONE> srv=<none> ts=00\n";
+        const WAITS: &str = "0x1: proto=unix_stream fe=GLOBAL be=<NONE> srv=<none> ts=00\n\
+            0x2: proto=tcpv4 fe=f be=shop.web srv=a ts=00 epoch=0 scb=[2,11h,fd=-1] exp=1s\n";
+        const UNKNOWN: &str = "0x1: a line of a later version\n";
+        let leaves = |server: &str| Member {
+            backend: BackendName::new("shop.web").unwrap(),
+            server: name(server),
+            id: 1,
+        };
+        let both = [leaves("a"), leaves("b")];
+        let deleted = |told: &Arc<Mutex<Vec<String>>>| {
+            let told = told.lock().unwrap();
+            told.iter().filter_map(|c| c.strip_prefix("del server ").map(str::to_owned)).collect()
+        };
+        for (list, closed, left, forgotten) in [
+            // In the call that closed it, nothing is forgotten: requests may be on their way to it.
+            (ASKING, &both[..0], &both[..], vec![]),
+            (WAITS, &both[..], &both[..1], vec!["shop.web/b"]),
+            (ASKING, &both[..], &both[..0], vec!["shop.web/a", "shop.web/b"]),
+            (UNKNOWN, &both[..], &both[..], vec![]),
+        ] {
+            let (mut session, told) = worker(list).await;
+            assert_eq!(remove(&mut session, &both, closed).await.unwrap(), left, "{list}");
+            let deleted: Vec<String> = deleted(&told);
+            assert_eq!(deleted, forgotten, "{list}");
+        }
+        // What stands in the way of another is tried until no request holds on to it.
+        let (mut session, told) = worker(ASKING).await;
+        let replaced = Steps { replaced: both.to_vec(), ..Steps::default() };
+        come(&mut session, &replaced).await.unwrap();
+        let deleted: Vec<String> = deleted(&told);
+        assert_eq!(deleted, ["shop.web/a", "shop.web/b"]);
     }
 }

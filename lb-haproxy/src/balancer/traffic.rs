@@ -81,15 +81,21 @@ impl Engine {
             tracing::warn!(?steps, "servers differ from the file: repairing");
         }
         force.known.servers = false;
-        force.lingering = match members::carry_out(session, &steps).await {
+        force.lingering = match members::carry_out(session, &steps, &force.lingering).await {
             Ok(left) => left,
             Err(error) => {
                 tracing::warn!(%error, "servers not repaired");
                 return Ok((None, stat));
             }
         };
+        if force.lingering.is_empty()
+            && let Err(error) = self.delete_backends(session).await
+        {
+            tracing::warn!(%error, "backends not deleted");
+        }
+        let Some(force) = &mut self.force else { return Ok((None, stat)) };
         let stat = control::stat(session).await?;
-        let steps = Steps::from_running(&members::running(&stat), wanted);
+        let steps = Steps::from_running(&members::running(&stat), &force.filed.servers);
         force.known.servers = steps.only_forgets(&force.lingering);
         Ok((force.known.servers.then_some(force.filed.table), stat))
     }

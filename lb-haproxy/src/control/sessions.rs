@@ -21,9 +21,17 @@ impl SessionEntry {
     }
 }
 
+/// What a worker lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Sessions {
+    pub entries: Vec<SessionEntry>,
+    /// Whether every line was understood: only then no other session leads to a server.
+    pub whole: bool,
+}
+
 /// Reads the list. Lines of other forms are passed over: what is missed ends by itself with the worker
 /// (`hard-stop-after`).
-pub(crate) fn parse_sessions(text: &str) -> Vec<SessionEntry> {
+pub(crate) fn parse_sessions(text: &str) -> Sessions {
     let entry = |line: &str| {
         let (id, rest) = line.split_once(": ")?;
         let value = |key: &str| rest.split_whitespace().find_map(|w| w.strip_prefix(key));
@@ -37,7 +45,10 @@ pub(crate) fn parse_sessions(text: &str) -> Vec<SessionEntry> {
             connecting: state.is_some_and(|state| state < ESTABLISHED),
         })
     };
-    text.lines().filter_map(entry).collect()
+    let lines = || text.lines().filter(|line| !line.is_empty());
+    let entries: Vec<_> = lines().filter_map(entry).collect();
+    // Whoever asks is one of them.
+    Sessions { whole: !entries.is_empty() && entries.len() == lines().count(), entries }
 }
 
 #[cfg(test)]
@@ -62,8 +73,13 @@ mod tests {
             entry("0x562cef67d990", "t.t", "s2", true),
             entry("0x7f376403c520", "<NONE>", "<none>", false),
         ];
-        assert_eq!(sessions, wanted);
-        assert_eq!(sessions.iter().filter(|s| s.has_server()).count(), 2);
-        assert!(parse_sessions("Permission denied\nx: be=a srv=b\n").is_empty());
+        assert_eq!(sessions.entries, wanted);
+        assert!(sessions.whole);
+        assert_eq!(sessions.entries.iter().filter(|s| s.has_server()).count(), 2);
+        let unknown = parse_sessions("Permission denied\nx: be=a srv=b\n");
+        assert_eq!(unknown, Sessions::default());
+        let cut = parse_sessions(&format!("{text}0x7f: a line of a later version\n"));
+        assert_eq!((cut.entries, cut.whole), (wanted.into(), false));
+        assert!(!parse_sessions("\n").whole);
     }
 }

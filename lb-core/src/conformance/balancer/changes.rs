@@ -8,13 +8,14 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use super::super::{PATIENCE, eventually};
-use super::bed::{Bed, add_http, backend, draining, put};
+use super::bed::{Bed, add_http, backend, change, dead, draining, put, server};
 use super::client::{Connection, get};
 use super::site::Site;
 use crate::model::Protocol;
 
 const CLIENTS: usize = 4;
 const CHANGES: u32 = 20;
+const TRIES: u32 = 10;
 /// Where a change is a reload, of which there is one a second at most.
 const RELOADS: u32 = 5;
 
@@ -38,6 +39,42 @@ pub async fn changes_lose_no_request(bed: &Bed) {
     let answered = load.finish().await;
     assert!(answered > u64::from(changes), "{answered} requests");
     assert_eq!(bed.traffic().await.failures, 0);
+}
+
+/// Another server takes the place of one that nobody listens behind, while the balancer still tries that one for
+/// clients: each gets an answer, and what goes elsewhere goes on.
+///
+/// HAProxy forgets a server that a request will try again, and then sends it to whatever has taken the memory: the
+/// request hangs, or the worker crashes.
+pub async fn a_server_that_leaves_while_it_is_tried_again_does_no_harm(bed: &Bed) {
+    let stays = Site::http(1).await;
+    let mut table = bed.http(&[]);
+    add_http(&mut table, bed.port, None, "/other", "other");
+    put(&mut table, "other", backend(Protocol::Http, &[&stays]));
+    let without_reload = bed.balancer.describe().await.unwrap().servers_without_reload;
+    for round in 0..if without_reload { TRIES } else { RELOADS } {
+        let mut refuses = table.clone();
+        change(&mut refuses, |b| b.servers.extend([dead(100 + round)]));
+        bed.apply(&refuses).await;
+        let to = bed.at(bed.port);
+        let ask = |_| tokio::spawn(async move { get(to, "shop.test", "/").await });
+        let asked: Vec<_> = (0..CLIENTS).map(ask).collect();
+        eventually("each is tried or answered", async || {
+            let tried = bed.traffic().await.in_flight;
+            asked.iter().filter(|asked| !asked.is_finished()).count() as u64 <= tried
+        })
+        .await;
+        let comes = Site::http(2 + round).await;
+        let mut serves = table.clone();
+        change(&mut serves, |b| b.servers.extend([(comes.name.clone(), server(&comes))]));
+        bed.apply(&serves).await;
+        for asked in asked {
+            let answer = asked.await.unwrap().expect("each is answered");
+            assert!([200, 502, 503].contains(&answer.status), "round {round}: {answer:?}");
+        }
+        assert_eq!(bed.get("/").await.body, format!("s{} /", 2 + round));
+        assert_eq!(bed.get("/other").await.body, "s1 /other");
+    }
 }
 
 /// Clients that ask without pause; each answer must be 200.
