@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::app::default_drain;
 pub use self::app::{
     AppLedger, Closing, Ending, InstanceLedger, LastEnd, Phase, ResolvedImage, Resolving,
     SlotLedger, Version,

@@ -169,6 +169,26 @@ fn a_balancer_that_does_not_say_what_is_open_is_not_idle() {
     assert!(leads_to(&mut sim, 1, &victim) && sim.running() == 1, "its drain goes on");
 }
 
+/// A campaign: the platform was killed between the decision that an instance drains and the table that says so. When it
+/// came back the drain was over, and a request that the balancer had sent there until then was cut.
+#[test]
+fn a_request_has_its_time_from_when_its_balancer_was_told() {
+    let mut sim = settled(1);
+    let victim = server(&mut sim, 1);
+    sim.host(1).open.insert(victim.clone(), 1);
+    sim.host(1).balancer = Manner::Slow;
+    sim.deploy_toml(&SHOP.replace("= 2", "= 0"));
+    sim.run_for(Duration::from_secs(40));
+    assert!(leads_to(&mut sim, 1, &victim), "nobody has told it");
+    sim.land(1);
+    sim.host(1).balancer = Manner::Sound;
+    sim.run_for(Duration::from_secs(25));
+    assert!(leads_to(&mut sim, 1, &victim), "30 s are the default");
+    sim.run_for(Duration::from_secs(15));
+    assert!(!leads_to(&mut sim, 1, &victim));
+    sim.until(30, "it is stopped", |sim| sim.running() == 0);
+}
+
 /// A story: what is left of an instance was forgotten when it could not be removed, and the network taken away
 /// from under it.
 #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Shift;
-use crate::model::{App, AppName, Assignment, HostId, ImageDigest, ImageRef, InstanceId, Revision};
+use crate::model::{
+    App, AppName, Assignment, HostId, ImageDigest, ImageRef, InstanceId, Revision, Stop,
+};
 use crate::runtime::Exit;
 use crate::scale::PolicyMemory;
 use crate::store::Generation;
@@ -154,7 +156,10 @@ pub enum Phase {
     Draining {
         /// Since the table of this `seq`.
         seq: u64,
-        /// Its connections are shut at this time.
+        /// How long its connections may go on once a balancer sends it no more.
+        #[serde(default = "default_drain")]
+        time: Duration,
+        /// Unreachable balancers are waited for until then, reachable ones longer.
         until: Duration,
         /// Hosts whose balancer was seen to obey, and when that observation began.
         acked: BTreeMap<HostId, Duration>,
@@ -170,6 +175,11 @@ pub enum Phase {
     Dead,
     /// Its host's lease ended.
     Lost,
+}
+
+/// What an app has that says nothing else of its drain.
+pub(crate) fn default_drain() -> Duration {
+    Stop::default().drain
 }
 
 /// A host on which an app's listeners have gone, and its backends not yet.

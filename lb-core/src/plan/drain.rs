@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::pass::{AppState, Condition, Pass};
 use super::spec::{Place, container_spec};
 use super::{Action, ActionKey, What, address};
-use crate::ledger::{AppLedger, NetworkLedger, Phase, Version};
+use crate::ledger::{AppLedger, NetworkLedger, Phase, Version, default_drain};
 use crate::model::{InstanceId, ServerName, Stop};
 
-/// A reachable balancer that does not put the table without an instance in force is waited for so long
-/// after the drain's deadline.
+/// A reachable balancer that does not put a table in force in which an instance drains, or is gone, is waited for so
+/// long after the time it had.
 const LEAVE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Starts to drain the instances; those that never served leave at once.
@@ -19,12 +19,14 @@ pub(super) fn begin(pass: &mut Pass<'_>, app: &mut AppState<'_>, instances: &[us
         return;
     }
     let (now, seq) = (pass.now.monotonic, pass.seq);
-    let drain = app.settings().map_or_else(|| Stop::default().drain, |a| a.stop.drain);
+    let time = app.settings().map_or_else(default_drain, |a| a.stop.drain);
     let ledger = app.edit();
     for i in instances {
         let phase = &mut ledger.instances[*i].phase;
         *phase = match phase {
-            Phase::Serving { .. } => Phase::Draining { seq, until: now + drain, acked: [].into() },
+            Phase::Serving { .. } => {
+                Phase::Draining { seq, time, until: now + time, acked: [].into() }
+            }
             _ => Phase::Left { seq, until: now },
         };
     }
@@ -67,8 +69,9 @@ pub(super) fn balancers(pass: &Pass<'_>, app: &AppState<'_>) -> Vec<u32> {
 fn drain(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, balancers: &[u32]) {
     let now = pass.now.monotonic;
     acknowledge(pass, app, i, balancers);
-    let Phase::Draining { until, acked, .. } = &app.ledger.instances[i].phase else { return };
-    let until = *until;
+    let Phase::Draining { time, until, acked, .. } = &app.ledger.instances[i].phase else {
+        return;
+    };
     let server = ServerName::from(&app.id(i).container_name(&pass.cluster.id));
     let idle = |h: &u32| {
         let host = &pass.hosts[*h as usize];
@@ -82,11 +85,21 @@ fn drain(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, balancers: &[u32
         let open = balancer.open.get(&server).is_some_and(|n| *n > 0);
         host.reachable() && seen.began > *acked && !open
     };
-    if now >= until || balancers.iter().all(idle) {
-        app.edit().instances[i].phase = Phase::Left { seq: pass.seq, until };
+    // Requests have their time from when their balancer was seen to send no more: told late, it sent them until then.
+    let ends = |h: &u32| {
+        let host = &pass.hosts[*h as usize];
+        match acked.get(&host.id) {
+            Some(at) => *at + *time,
+            None if host.reachable() => *until + LEAVE_LIMIT,
+            None => *until,
+        }
+    };
+    let last = balancers.iter().filter(|h| !idle(h)).map(ends).max();
+    if last.is_none_or(|last| now >= last) {
+        app.edit().instances[i].phase = Phase::Left { seq: pass.seq, until: now };
         return;
     }
-    pass.wake(until);
+    pass.wake(last.unwrap_or(now));
     let busy: Vec<_> = balancers.iter().map(|h| pass.hosts[*h as usize].id.clone()).collect();
     pass.watch.extend(busy);
 }

@@ -160,8 +160,9 @@ impl Mutant {
             Self::CutsDrains => {
                 for app in ledger.apps.values_mut() {
                     for instance in &mut Arc::make_mut(app).instances {
-                        if let Phase::Draining { until, .. } = &mut instance.phase {
+                        if let Phase::Draining { until, acked, .. } = &mut instance.phase {
                             *until = Duration::ZERO;
+                            acked.values_mut().for_each(|at| *at = Duration::ZERO);
                         }
                     }
                 }

@@ -11,21 +11,14 @@ use super::{Invariant, Verdicts, excused};
 use crate::model::{AppName, BackendName, HostId, ServerName};
 use crate::routing::ServerState;
 
-/// Between a decision and the table that is to show it, and between two steps.
+/// Between two steps.
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 type Key = (HostId, BackendName, ServerName);
 
 /// Servers that take no new requests, and since when.
 #[derive(Debug, Default)]
-pub(super) struct Drains(BTreeMap<Key, Quiet>);
-
-#[derive(Debug, Clone, Copy)]
-struct Quiet {
-    since: Duration,
-    /// Whether it is known that the balancer was told at once.
-    firm: bool,
-}
+pub(super) struct Drains(BTreeMap<Key, Duration>);
 
 impl Drains {
     /// Something changed: which requests were cut, and which servers are quiet now.
@@ -52,10 +45,8 @@ impl Drains {
                         continue;
                     }
                     let key = (at.clone(), name.clone(), server.clone());
-                    let now = cluster.now();
-                    let firm = excused(cluster, [Some(at), s.host.as_ref()]) < now;
                     let known = before.get(&key).copied();
-                    self.0.insert(key, known.unwrap_or(Quiet { since: now, firm }));
+                    self.0.insert(key, known.unwrap_or_else(|| cluster.now()));
                 }
             }
         }
@@ -76,13 +67,9 @@ impl Drains {
             return;
         }
         let quiet = self.0.get(&(at.clone(), backend.clone(), server.clone())).copied();
-        let lasted = match quiet {
-            Some(Quiet { firm: false, .. }) => return,
-            Some(Quiet { since, .. }) => now.saturating_sub(since),
-            None => Duration::ZERO,
-        };
+        let lasted = quiet.map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let drain = shortest(cluster, &life.app, now.saturating_sub(lasted));
-        // The time counts from the decision: the balancer may have been busy with another table then.
+        // Between two steps a balancer is busy with one table, and then with the next.
         let tolerance = TOLERANCE + 2 * cluster.apply;
         verdicts.judge(Invariant::Drain, lasted + tolerance >= drain, || {
             let lasted = lasted.as_secs_f64();
