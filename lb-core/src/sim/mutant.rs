@@ -162,7 +162,9 @@ impl Mutant {
                     for instance in &mut Arc::make_mut(app).instances {
                         if let Phase::Draining { until, acked, .. } = &mut instance.phase {
                             *until = Duration::ZERO;
-                            acked.values_mut().for_each(|at| *at = Duration::ZERO);
+                            for at in acked.values_mut() {
+                                *at = Duration::ZERO;
+                            }
                         }
                     }
                 }

@@ -47,6 +47,9 @@ pub const BALANCER_BACK: Duration = seconds(20);
 pub const PLATFORM_BACK: Duration = seconds(10);
 /// Between a process's listening and its leading, when another one held the lead.
 pub const LED: Duration = seconds(10);
+/// After the loss of the last ledger nothing is started for `address_rest`: the balancer may serve addresses that it
+/// knew, and nobody else.
+pub const FORGOTTEN: Duration = seconds(60);
 /// From an engine's return to all that ran on it running again: all instances at once, eight at a time.
 pub const ENGINE_BACK: Duration = seconds(45);
 /// From the loss of the instances' network to all instances in a new one.

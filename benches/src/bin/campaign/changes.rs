@@ -99,7 +99,7 @@ impl Changes {
             }
         }
         let Some(word) = self.keeper.tell(&Order::Look).await else { return };
-        let names = word.apps.keys().filter_map(|name| name.strip_prefix("app")?.parse().ok());
+        let names = word.stored.iter().filter_map(|name| name.strip_prefix("app")?.parse().ok());
         for name in names.map(Name).filter(|name| !self.wanted.contains_key(name)) {
             self.withdraw(name).await;
         }

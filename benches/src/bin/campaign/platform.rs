@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use lb_core::{
-    App, AppName, Deployment, FileAppStore, FileLeadership, FileLedgerStore, HostHandle,
+    App, AppName, AppStore, Deployment, FileAppStore, FileLeadership, FileLedgerStore, HostHandle,
     Orchestrator, Standing, Status,
 };
 use lb_examples::{Stage, StageOptions};
@@ -39,6 +40,8 @@ pub struct Word {
     /// The version of each app that it says is served; none while one is on trial.
     pub served: BTreeMap<String, String>,
     pub apps: BTreeMap<String, Seen>,
+    /// The apps in the store, which may know some that are not in [`apps`](Self::apps) yet.
+    pub stored: Vec<String>,
     pub reasons: Vec<String>,
     pub troubles: Vec<String>,
 }
@@ -62,9 +65,10 @@ pub fn files(options: &StageOptions) -> PathBuf {
 pub async fn serve(options: &StageOptions) -> Result<(), Failure> {
     let stage = Stage::set(options).await?;
     let files = files(options);
+    let apps = Arc::new(FileAppStore::open(&files).await?);
     let platform = Orchestrator::builder(stage.cluster.clone())
         .host(stage.facts.clone(), stage.handle.clone())
-        .apps(Arc::new(FileAppStore::open(&files).await?))
+        .apps(apps.clone())
         .ledger(Arc::new(FileLedgerStore::new(&files)))
         .leadership(Arc::new(FileLeadership::new(&files)))
         .start()
@@ -78,6 +82,7 @@ pub async fn serve(options: &StageOptions) -> Result<(), Failure> {
             obey(&platform, &stage.handle, &served, order).await.err().map(|e| e.to_string());
         let mut word = word(&platform.status());
         word.error = error;
+        word.stored = stored(apps.as_ref()).await?;
         word.served = served.lock().unwrap_or_else(PoisonError::into_inner).clone();
         writeln!(std::io::stdout().lock(), "{}", serde_json::to_string(&word)?)?;
         if last {
@@ -86,6 +91,11 @@ pub async fn serve(options: &StageOptions) -> Result<(), Failure> {
     }
     platform.shutdown().await;
     Ok(())
+}
+
+async fn stored(apps: &impl AppStore) -> lb_core::Result<Vec<String>> {
+    let now = apps.watch().next().await.transpose()?.unwrap_or_default();
+    Ok(now.apps.keys().map(ToString::to_string).collect())
 }
 
 /// The lines of the input, until it ends.
@@ -166,6 +176,7 @@ fn word(status: &Status) -> Word {
     Word {
         error: None,
         served: BTreeMap::new(),
+        stored: Vec::new(),
         leads: matches!(status.standing, Standing::Leader(_)),
         apps: apps.collect(),
         reasons: status.reasons.iter().map(|r| r.text.clone()).collect(),

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::Faults;
 use crate::blocking;
-use crate::bounds::LED;
+use crate::bounds::{FORGOTTEN, LED};
 use crate::changes::Changes;
 use crate::story::{Damage, File};
 
@@ -23,6 +23,9 @@ impl Faults {
         self.without_platform(now + LED);
         self.keeper.kill().await;
         let name = if file == File::Apps { "apps.json" } else { "ledger.json" };
+        if file == File::Ledger {
+            self.desk.judge().hinder(now, now + LED + FORGOTTEN);
+        }
         let path = crate::platform::files(&self.ground.options).join(name);
         if let Err(error) = harm(&path, damage) {
             self.desk.say("fault", &format!("{}: {error}", path.display()));

@@ -11,7 +11,7 @@ use crate::bounds::{HUNG, IN_FLIGHT, NOTICED, REPLACED, crash_wait};
 use crate::census::{self, Instance};
 use crate::changes::Changes;
 use crate::client::Connection;
-use crate::judge::{Excused, Scope};
+use crate::judge::{At, Excused, Scope};
 
 /// What an instance is told to hold: more than it may.
 const TOO_MUCH: &str = "/hog?mib=512";
@@ -21,12 +21,19 @@ impl Faults {
         census::instances(&self.ground.common.cluster).remove(&app).unwrap_or_default()
     }
 
-    /// Whether others of the app serve, as far as the platform says, while `victims` do not.
+    /// Whether others of the app serve, as far as the platform says, while `victims` do not. In the middle of a rollout
+    /// they may be about to leave.
     async fn others_serve(&self, app: Name, living: &[Instance], victims: usize) -> bool {
         let word = self.keeper.try_tell(&crate::platform::Order::Look).await;
-        let ready = word.and_then(|word| Some(word.apps.get(&app.to_string())?.ready as usize));
+        let seen = word.and_then(|word| word.apps.get(&app.to_string()).cloned());
+        let ready = seen.filter(|app| app.settled).map_or(0, |app| app.ready as usize);
         let running = living.iter().filter(|i| i.runs).count();
-        ready.unwrap_or(0).min(running) > victims
+        ready.min(running) > victims
+    }
+
+    /// From when on something can be expected.
+    fn able(&self) -> At {
+        self.desk.now().max(self.platform_back).max(self.desk.judge().hindered())
     }
 
     pub(super) async fn kill(&mut self, app: Name, all: bool, deaths: u32) {
@@ -44,7 +51,7 @@ impl Faults {
         let within = REPLACED + crash_wait(deaths);
         let gap = match others {
             true => IN_FLIGHT,
-            false => self.platform_back.saturating_sub(now) + within,
+            false => self.able().saturating_sub(now) + within,
         };
         let mut judge = self.desk.judge();
         judge.excuse(now, Scope::App(app), Excused::All, now + gap, why);
@@ -56,7 +63,7 @@ impl Faults {
         let Some(victim) = living.iter().find(|i| i.runs) else { return };
         let others = self.others_serve(app, &living, 1).await;
         let now = self.desk.now();
-        let gone = now.max(self.platform_back) + NOTICED + HUNG;
+        let gone = self.able() + NOTICED + HUNG;
         let until = if others { now + NOTICED } else { gone };
         {
             let mut judge = self.desk.judge();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Story;
+use super::{Actor, Story};
 use crate::apps::{Kind, Name, Wanted};
 
 /// Instances of one version that end by themselves wait longer each time; beyond so many it is left alone.
@@ -169,12 +169,13 @@ impl Story {
             1 => Fault::PlatformReplaced,
             2 => {
                 let all = self.dice.below(4) == 0;
-                let (app, deaths) = self.victim()?;
+                let (app, deaths) = self.victim(|_| true)?;
                 Fault::Killed { app, all, deaths }
             }
-            3 => Fault::Paused { app: self.victim()?.0 },
+            // The kernel accepts connections for a process that hangs, and no more is asked of a raw port.
+            3 => Fault::Paused { app: self.victim(|a| a.wanted.kind != Kind::Raw)?.0 },
             4 => {
-                let (app, deaths) = self.victim()?;
+                let (app, deaths) = self.victim(|_| true)?;
                 Fault::OutOfMemory { app, deaths }
             }
             5 => Fault::BalancerKilled,
@@ -193,9 +194,8 @@ impl Story {
     }
 
     /// An app that loses an instance, and how often it has by then.
-    fn victim(&mut self) -> Option<(Name, u32)> {
-        let fit = |a: &super::Actor| a.wanted.flaw.is_none() && a.deaths < MOST_DEATHS;
-        let name = self.choose(fit)?;
+    fn victim(&mut self, fit: impl Fn(&Actor) -> bool) -> Option<(Name, u32)> {
+        let name = self.choose(|a| a.wanted.flaw.is_none() && a.deaths < MOST_DEATHS && fit(a))?;
         let actor = self.actors.get_mut(&name)?;
         actor.deaths += 1;
         Some((name, actor.deaths))
