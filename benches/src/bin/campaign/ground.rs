@@ -94,11 +94,17 @@ impl Ground {
 
     /// What is left of the campaign, in words; nothing must be.
     pub fn left_behind(&self) -> Vec<String> {
+        let mut left = self.left_of_apps();
+        left.extend(census::balancer(&self.state()).iter().map(|pid| format!("balancer {pid}")));
+        left.extend(self.containers("lb.cluster").into_iter().map(|id| format!("container {id}")));
+        left
+    }
+
+    /// What must go with the last app.
+    pub fn left_of_apps(&self) -> Vec<String> {
         let instances = census::instances(&self.common.cluster);
         let mut left: Vec<String> =
             instances.values().flatten().map(|i| format!("instance {}", i.id)).collect();
-        left.extend(census::balancer(&self.state()).iter().map(|pid| format!("balancer {pid}")));
-        left.extend(self.containers("lb.cluster").into_iter().map(|id| format!("container {id}")));
         left.extend(self.networks().into_iter().map(|id| format!("network {id}")));
         left
     }

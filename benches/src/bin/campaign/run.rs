@@ -218,9 +218,9 @@ impl Campaign {
 
     async fn is_gone(&self) -> bool {
         let word = self.keeper.tell(&Order::Look).await.unwrap_or_default();
-        let cluster = self.ground.common.cluster.clone();
-        let there = blocking(move || Ok(super::census::instances(&cluster))).await;
-        word.apps.is_empty() && there.is_ok_and(|there| there.is_empty())
+        let ground = self.ground.clone();
+        let left = blocking(move || Ok(ground.left_of_apps())).await;
+        word.apps.is_empty() && left.is_ok_and(|left| left.is_empty())
     }
 
     fn report(&self, arguments: &Arguments, cancelled: bool) -> Result<ExitCode, Failure> {

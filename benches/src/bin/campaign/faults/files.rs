@@ -38,6 +38,9 @@ impl Faults {
         }
         if file == File::Apps {
             changes.ask_again().await;
+            if let Err(error) = forget_damaged(&crate::platform::files(&self.ground.options)) {
+                self.desk.say("fault", &format!("damaged files stay: {error}"));
+            }
             self.desk.judge().amnesty(self.desk.now());
         }
     }
@@ -66,6 +69,17 @@ impl Faults {
             desk.say("disk", &format!("has room again; it was full by {full:?}"));
         });
     }
+}
+
+/// What was kept of damaged files is deleted by people, once all is asked for again.
+fn forget_damaged(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("apps.json.damaged") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 fn configurations(directory: &Path) -> Vec<PathBuf> {
