@@ -33,7 +33,7 @@ pub fn show_proc(text: &str) {
 
 /// `show sess`: an identity can stand in a command.
 pub fn show_sess(text: &str) {
-    for session in parse_sessions(text) {
+    for session in parse_sessions(text).entries {
         let plain = session.id.bytes().all(|b| b.is_ascii_alphanumeric());
         assert!(plain && session.id.starts_with("0x"), "{session:?}");
     }
