@@ -173,13 +173,17 @@ impl Ground {
 
     /// Somebody else's container in one of the cluster's networks, instead of the one before.
     pub fn intrude(&self) -> io::Result<()> {
-        for id in self.containers(FOREIGN) {
-            self.engine(&["rm", "-f", &id])?;
-        }
+        self.end_intruders()?;
         let Some(network) = self.networks().into_iter().next() else { return Ok(()) };
         let (label, image) =
             (format!("{FOREIGN}={}", self.common.cluster), self.common.image.to_string());
         self.engine(&["run", "-d", "--network", &network, "--label", &label, &image]).map(drop)
+    }
+
+    /// Somebody else's containers leave.
+    pub fn end_intruders(&self) -> io::Result<()> {
+        let ids = self.containers(FOREIGN);
+        ids.iter().try_for_each(|id| self.engine(&["rm", "-f", id]).map(drop))
     }
 
     /// Somebody else's containers that run, and all of them.

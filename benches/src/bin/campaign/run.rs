@@ -201,11 +201,14 @@ impl Campaign {
             self.changes.remove(&wanted).await;
         }
         self.changes.load.end().await;
+        self.faults.look_after_intruders().await;
+        // Who stays in the cluster's network holds it.
+        let ground = self.ground.clone();
+        let _ = blocking(move || ground.end_intruders()).await;
         let deadline = self.desk.now() + GONE + SETTLES;
         while !self.is_gone().await && self.desk.now() < deadline {
             sleep(LOOK).await;
         }
-        self.faults.look_after_intruders().await;
         self.keeper.end().await;
         let ground = self.ground.clone();
         let left = blocking(move || Ok(ground.left_behind())).await.unwrap_or_default();

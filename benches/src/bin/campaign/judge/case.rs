@@ -61,8 +61,10 @@ impl Case {
         self.debts.retain(|d| matches!(d.what, What::Replaced(_)));
         let new_route = before.as_ref().is_none_or(|b| b.route != wanted.route);
         if new_route {
-            self.arrived = Some((wanted.route, None));
-            let old = before.as_ref().map(|b| (b.route, at, start + SERVED));
+            // What was sent before a route was in force for the first time may have found nothing there.
+            let came = matches!(self.arrived.replace((wanted.route, None)), Some((_, Some(_))));
+            let since = if came { at } else { At::ZERO };
+            let old = before.as_ref().map(|b| (b.route, since, start + SERVED));
             self.former.extend(old);
         }
         self.grant(at, before.as_ref(), wanted, by);

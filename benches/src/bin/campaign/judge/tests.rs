@@ -61,6 +61,15 @@ fn a_lost_request_is_noticed_and_one_before_the_first_answer_is_not_counted() {
 }
 
 #[test]
+fn a_request_by_a_route_that_was_changed_before_it_was_ever_served_is_not_counted() {
+    let mut judge = Judge::default();
+    judge.asked(at(0.0), &wanted(1, 2));
+    judge.asked(at(0.5), &Wanted { route: 1, ..wanted(1, 2) });
+    judge.answered(&answer(0.5 - 0.01, Err("status 404")));
+    assert_eq!((judge.requests, rules(&judge)), (0, vec![]));
+}
+
+#[test]
 fn a_request_on_an_instance_that_is_killed_may_fail_and_a_later_one_may_not() {
     let mut judge = serving();
     judge.excuse(at(10.0), Scope::App(APP), Excused::All, at(10.0) + IN_FLIGHT, "killed");
