@@ -34,6 +34,12 @@ fn server(sim: &mut Sim, host: u8) -> ServerName {
     ServerName::from(&id.container_name(&sim.cluster.id))
 }
 
+/// Whether any balancer leads to the server.
+fn leads(sim: &Sim, server: &ServerName) -> bool {
+    let tables = sim.hosts.values().filter_map(|h| h.table.as_ref());
+    tables.flat_map(|t| t.backends.values()).any(|b| b.servers.contains_key(server))
+}
+
 fn leads_to(sim: &mut Sim, host: u8, server: &ServerName) -> bool {
     let table = sim.host(host).table.clone();
     table.is_some_and(|t| t.backends.values().any(|b| b.servers.contains_key(server)))
@@ -187,6 +193,38 @@ fn a_request_has_its_time_from_when_its_balancer_was_told() {
     sim.run_for(Duration::from_secs(15));
     assert!(!leads_to(&mut sim, 1, &victim));
     sim.until(30, "it is stopped", |sim| sim.running() == 0);
+}
+
+/// A campaign: an instance hung and was in no table any more when the platform was killed. The platform that came back
+/// had not asked it yet, led requests to it, and cut them when its check failed.
+#[test]
+fn an_instance_that_hung_before_a_restart_is_asked_before_it_serves_again() {
+    let mut sim = settled(1);
+    let victim = server(&mut sim, 1);
+    sim.host(1).containers.values_mut().next().unwrap().hangs = true;
+    sim.until(10, "it leaves the table", |sim| !leads(sim, &victim));
+    sim.restart();
+    for _ in 0..3 {
+        sim.pass();
+        assert!(!leads(&sim, &victim), "nobody has asked it");
+    }
+    sim.host(1).containers.values_mut().next().unwrap().hangs = false;
+    sim.until(10, "it serves again", |sim| leads(sim, &victim));
+}
+
+/// The same where its host cannot be seen for a while.
+#[test]
+fn an_instance_that_hung_is_asked_before_it_serves_again_after_its_host_was_away() {
+    let mut sim = settled(2);
+    let victim = server(&mut sim, 1);
+    sim.host(1).containers.values_mut().next().unwrap().hangs = true;
+    sim.until(10, "it leaves the tables", |sim| !leads(sim, &victim));
+    sim.host(1).reachable = false;
+    sim.host(1).seen = None;
+    for _ in 0..3 {
+        sim.pass();
+        assert!(!leads(&sim, &victim), "nobody has asked it");
+    }
 }
 
 /// A story: what is left of an instance was forgotten when it could not be removed, and the network taken away
@@ -446,4 +484,23 @@ fn a_table_of_somebody_elses_delays_no_start() {
     replaced_in_seconds(&mut sim);
     sim.settle();
     sim.check_settled();
+}
+
+/// A story: a table was decided for a host that could not be reached, and nothing was wanted there any more when it could.
+/// Its balancer, which never ran, was waited for at every later drain of the app.
+#[test]
+fn a_table_that_a_host_never_got_is_not_waited_for() {
+    let mut sim = Sim::new(3);
+    sim.host(1).reachable = false;
+    let everywhere =
+        SHOP.replace("= 2", "= 0").replace("[ports", "placement.exposure = \"every_host\"\n[ports");
+    sim.deploy_toml(&everywhere);
+    sim.pass();
+    sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
+    sim.run_for(Duration::from_secs(1));
+    sim.host(1).reachable = true;
+    sim.settle();
+    sim.check_settled();
+    sim.deploy_toml(&SHOP.replace("= 2", "= 0"));
+    sim.until(10, "it is stopped", |sim| sim.running() == 0);
 }

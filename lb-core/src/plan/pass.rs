@@ -18,7 +18,7 @@ use super::{
     ObservedInstance, Plan, Reach, Reason, What, World,
 };
 use crate::error::Error;
-use crate::ledger::{AppLedger, HostLedger, Ledger, NetworkLedger, Version};
+use crate::ledger::{AppLedger, HostLedger, InstanceLedger, Ledger, NetworkLedger, Version};
 use crate::model::{App, AppName, Assignment, HostId, InstanceId, Resources};
 use crate::runtime::Readiness;
 use crate::time::Now;
@@ -253,6 +253,16 @@ impl Condition {
             InstanceState::Running(Readiness::NotReady(_)) => Self::NotReady,
             InstanceState::Running(Readiness::Ready) => Self::Ready,
             InstanceState::Exited(_) => Self::Exited,
+        }
+    }
+
+    /// Whether the checks of an instance that served fail, as far as is known: who failed them, and was not asked since,
+    /// is not taken to be well. So it is after a restart of the platform, and while the host is away.
+    pub(super) const fn fails(self, record: &InstanceLedger) -> bool {
+        match self {
+            Self::Ready => false,
+            Self::NotReady => true,
+            _ => record.failing.is_some(),
         }
     }
 

@@ -135,6 +135,7 @@ fn watch_checks(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
             continue;
         }
         let serves = matches!(app.ledger.instances[i].phase, Phase::Serving { .. });
+        let ends = condition == Condition::Ready || !serves;
         match (fails && serves, known) {
             (true, false) => {
                 app.edit().instances[i].failing = Some(now);
@@ -144,10 +145,7 @@ fn watch_checks(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
                     host.edit().network = NetworkLedger::Asked;
                 }
             }
-            // Not seen is neither.
-            (false, true) if condition.is_seen() || !serves => {
-                app.edit().instances[i].failing = None;
-            }
+            (false, true) if ends => app.edit().instances[i].failing = None,
             _ => {}
         }
         if let Some(host) = host.filter(|h| fails && serves && pass.hosts[*h as usize].reachable())

@@ -66,7 +66,7 @@ fn entries(pass: &mut Pass<'_>, app: &AppState<'_>) -> Vec<Entry> {
     let mut failing = Vec::new();
     for ((record, fact), instance) in records {
         let state = match (&record.phase, fact.condition) {
-            (Phase::Serving { .. }, Condition::NotReady) => {
+            (Phase::Serving { .. }, condition) if condition.fails(record) => {
                 failing.push(Entry { instance, state: ServerState::Active, weight: FULL_WEIGHT });
                 continue;
             }

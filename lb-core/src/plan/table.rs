@@ -298,8 +298,10 @@ fn clear(pass: &mut Pass<'_>, host: u32) {
         state.edit().tables.clear();
     }
     let made = state.ledger.network != NetworkLedger::Absent;
+    // A table was decided for it that it may have: a balancer that does not answer does not say.
+    let unsure = balancer.is_none() && !state.ledger.tables.is_empty();
     let empty = state.used.instances == 0 && state.fresh();
-    if !empty || !(serves || made) || pass.must_wait(host, &ActionKey::Table) {
+    if !empty || !(serves || made || unsure) || pass.must_wait(host, &ActionKey::Table) {
         return;
     }
     let Some(subnet) = address::likely_subnet(pass, host) else { return };
@@ -310,7 +312,7 @@ fn clear(pass: &mut Pass<'_>, host: u32) {
     if !state.ledger.clearing || state.ledger.network == NetworkLedger::Made {
         let ledger = state.edit();
         ledger.clearing = true;
-        if made {
+        if made || unsure {
             ledger.network = NetworkLedger::Asked;
         }
     }

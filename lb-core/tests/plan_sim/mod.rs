@@ -68,6 +68,8 @@ pub struct SimHost {
     set_aside: BTreeMap<SetAside, String>,
     inherited: bool,
     acted: Duration,
+    /// Whether nobody has asked the containers yet: the prober has just begun.
+    pub unasked: bool,
 }
 
 /// How a balancer behaves.
@@ -87,6 +89,8 @@ pub struct SimContainer {
     pub container: Container,
     pub spec: ContainerSpec,
     pub started: Duration,
+    /// It runs and answers nobody.
+    pub hangs: bool,
 }
 
 impl Sim {
@@ -134,6 +138,7 @@ impl Sim {
             set_aside: BTreeMap::new(),
             inherited: false,
             acted: Duration::ZERO,
+            unasked: false,
         };
         self.hosts.insert(id, host);
     }
@@ -187,6 +192,7 @@ impl Sim {
         let tag = c.spec.image.tag().unwrap_or_default();
         let after = self.ready_after.get(tag).copied().unwrap_or(Some(Duration::ZERO));
         c.container.state == ContainerState::Running
+            && !c.hangs
             && after.is_some_and(|after| self.now >= c.started + after)
     }
 
@@ -201,6 +207,7 @@ impl Sim {
             let instances = host.containers.values_mut().filter_map(|c| {
                 if c.container.state == ContainerState::Running {
                     c.container.readiness = match ready.contains(&c.container.name) {
+                        _ if host.unasked => Readiness::Unknown,
                         true => Readiness::Ready,
                         false => Readiness::NotReady("refused".into()),
                     };
@@ -208,6 +215,7 @@ impl Sim {
                 ObservedInstance::from_container(&self.cluster.id, &c.container)
             });
             let mut instances: Vec<_> = instances.collect();
+            host.unasked = false;
             instances.sort_by(|a, b| a.id.cmp(&b.id));
             let table = host.table.as_ref().map(|t| t.hash());
             let balancer = ObservedBalancer {
@@ -673,7 +681,7 @@ impl SimHost {
             state: ContainerState::Running,
             readiness: Readiness::Unknown,
         };
-        let made = SimContainer { container, spec: spec.clone(), started: now };
+        let made = SimContainer { container, spec: spec.clone(), started: now, hangs: false };
         self.containers.insert(id.clone(), made);
         Ok(Done::Plain)
     }

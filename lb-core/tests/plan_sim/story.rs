@@ -47,13 +47,15 @@ impl Sim {
         }
     }
 
-    /// The planner's process begins again with what it saved, and does not know what others put in force.
+    /// The planner's process begins again with what it saved, and does not know what others put in force, nor yet who is
+    /// ready.
     pub fn restart(&mut self) {
         let json = serde_json::to_string(&self.ledger).unwrap();
         let saved: Ledger = serde_json::from_str(&json).unwrap();
         self.ledger = saved.rebased(self.now);
         for host in self.hosts.values_mut() {
             host.inherited = true;
+            host.unasked = true;
             host.set_aside.clear();
         }
     }
