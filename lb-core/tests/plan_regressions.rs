@@ -36,12 +36,15 @@ fn server(sim: &mut Sim, host: u8) -> ServerName {
 
 /// Whether any balancer leads to the server.
 fn leads(sim: &Sim, server: &ServerName) -> bool {
-    let tables = sim.hosts.values().filter_map(|h| h.table.as_ref());
-    tables.flat_map(|t| t.backends.values()).any(|b| b.servers.contains_key(server))
+    sim.hosts.values().any(|host| has(host, server))
 }
 
 fn leads_to(sim: &mut Sim, host: u8, server: &ServerName) -> bool {
-    let table = sim.host(host).table.clone();
+    has(sim.host(host), server)
+}
+
+fn has(host: &SimHost, server: &ServerName) -> bool {
+    let table = host.table.as_ref();
     table.is_some_and(|t| t.backends.values().any(|b| b.servers.contains_key(server)))
 }
 
@@ -56,6 +59,15 @@ fn stops_listening() -> (Sim, ServerName) {
     sim.host(1).open.insert(stays.clone(), 1);
     sim.deploy_toml(&SHOP.replace("= 2", "= 1"));
     (sim, stays)
+}
+
+/// So many hosts, and an instance on host 1 that hangs, which no balancer leads to any more.
+fn hangs(hosts: u8) -> (Sim, ServerName) {
+    let mut sim = settled(hosts);
+    let victim = server(&mut sim, 1);
+    sim.host(1).containers.values_mut().next().unwrap().hangs = true;
+    sim.until(10, "it leaves the tables", |sim| !leads(sim, &victim));
+    (sim, victim)
 }
 
 /// Seed 199: an instance that was given up came back beside the one that had taken its slot. Both had the
@@ -199,10 +211,7 @@ fn a_request_has_its_time_from_when_its_balancer_was_told() {
 /// had not asked it yet, led requests to it, and cut them when its check failed.
 #[test]
 fn an_instance_that_hung_before_a_restart_is_asked_before_it_serves_again() {
-    let mut sim = settled(1);
-    let victim = server(&mut sim, 1);
-    sim.host(1).containers.values_mut().next().unwrap().hangs = true;
-    sim.until(10, "it leaves the table", |sim| !leads(sim, &victim));
+    let (mut sim, victim) = hangs(1);
     sim.restart();
     for _ in 0..3 {
         sim.pass();
@@ -215,10 +224,7 @@ fn an_instance_that_hung_before_a_restart_is_asked_before_it_serves_again() {
 /// The same where its host cannot be seen for a while.
 #[test]
 fn an_instance_that_hung_is_asked_before_it_serves_again_after_its_host_was_away() {
-    let mut sim = settled(2);
-    let victim = server(&mut sim, 1);
-    sim.host(1).containers.values_mut().next().unwrap().hangs = true;
-    sim.until(10, "it leaves the tables", |sim| !leads(sim, &victim));
+    let (mut sim, victim) = hangs(2);
     sim.host(1).reachable = false;
     sim.host(1).seen = None;
     for _ in 0..3 {
