@@ -121,7 +121,7 @@ impl Cluster {
             Action::Apply(table) => drop(self.tables.insert(host.clone(), table.hash())),
             _ => {}
         }
-        Outcome { at: self.now, action: action.key(), result: Ok(done) }
+        Outcome { at: self.now, action: action.key(), table: action.table(), result: Ok(done) }
     }
 
     fn at(&self) -> Now {

@@ -30,7 +30,7 @@ pub use self::world::{
 };
 use crate::ledger::Ledger;
 use crate::model::{AppName, HostId, ImageRef, InstanceId, NetworkName, RegistryAuth};
-use crate::routing::RoutingTable;
+use crate::routing::{RoutingTable, TableHash};
 use crate::runtime::{ContainerSpec, NetworkSpec};
 use crate::time::Now;
 
@@ -94,6 +94,14 @@ impl Action {
             Self::EnsureNetwork(_) => ActionKey::Network,
             Self::Run { id, .. } | Self::Stop { id, .. } => ActionKey::Instance(id.clone()),
             Self::Apply(_) | Self::Clear(_) => ActionKey::Table,
+        }
+    }
+
+    /// The table it puts in force, if that is what it does.
+    pub fn table(&self) -> Option<TableHash> {
+        match self {
+            Self::Apply(table) => Some(table.hash()),
+            _ => None,
         }
     }
 }

@@ -200,6 +200,8 @@ pub struct SlotLedger {
     pub next: u32,
     /// Containers that ended in a row.
     pub crashes: u32,
+    /// Of these the last in a row that were not ready in time: each next one is given twice as long.
+    pub never_ready: u32,
     /// The next container waits until then.
     pub until: Duration,
     /// Since when the slot's containers run without having been ready, over all of them.
@@ -236,6 +238,13 @@ impl InstanceLedger {
     /// Whether it counts as one of the app's wanted instances.
     pub const fn is_live(&self) -> bool {
         matches!(self.phase, Phase::Starting { .. } | Phase::Serving { .. })
+    }
+
+    /// Whether a balancer of another host is to lead to it and needs a port of its host that it does not have.
+    pub(crate) fn lacks_host_port(&self, app: &App, exposed: &BTreeSet<HostId>) -> bool {
+        self.assignment.published.is_empty()
+            && exposed.iter().any(|host| *host != self.assignment.host)
+            && app.ports.values().any(|port| port.outside.is_some())
     }
 }
 

@@ -81,7 +81,7 @@ impl Snapshot {
         ledger: &AppLedger,
         target: Revision,
     ) -> Stage {
-        if let Some(lack) = lacks(view, ledger, target) {
+        if let Some(lack) = self.lacks(view, ledger, target) {
             return Stage::Waits(self.obstacles(app, &lack));
         }
         let none_wanted = ledger.wanted == Some(0);
@@ -118,6 +118,32 @@ impl Snapshot {
             .exposed
             .iter()
             .filter_map(|host| Some((host, self.world.hosts.get(host)?, self.links.get(host)?)))
+    }
+
+    /// What the app's instances lack to be those that are wanted.
+    fn lacks(&self, view: &AppView, ledger: &AppLedger, target: Revision) -> Option<String> {
+        let wanted = ledger.wanted.unwrap_or(view.app.replicas.min);
+        let publishes = self.world.publishes();
+        let of_target = |record: &&InstanceLedger| {
+            let lacks_port = publishes && record.lacks_host_port(&view.app, &ledger.exposed);
+            record.revision == target && !lacks_port
+        };
+        let serves = |record: &&InstanceLedger| {
+            matches!(record.phase, Phase::Serving { .. }) && record.failing.is_none()
+        };
+        let live = || ledger.instances.iter().filter(|record| record.is_live());
+        let serving = live().filter(of_target).filter(serves).count() as u32;
+        let others = live().filter(|record| !of_target(record)).count();
+        let is_trial = ledger.good.as_ref().is_some_and(|good| good.revision != target);
+        let (needed, others_may_stay) = match &view.app.rollout.canary {
+            Some(canary) if is_trial => (u32::from(canary.instances).min(wanted), true),
+            _ => (wanted, false),
+        };
+        if serving < needed {
+            return Some(format!("{serving} of {needed} instances of revision {target} are ready"));
+        }
+        (others > 0 && !others_may_stay)
+            .then(|| format!("{others} instances of other revisions are left"))
     }
 
     /// What keeps the host's balancer from serving the app as the planner wants it.
@@ -165,28 +191,6 @@ impl Snapshot {
         let lack = format!("{instances} of its instances are left");
         Some(Left { is_wanted, obstacles: self.obstacles(app, &lack) })
     }
-}
-
-/// What the app's instances lack to be those that are wanted.
-fn lacks(view: &AppView, ledger: &AppLedger, target: Revision) -> Option<String> {
-    let wanted = ledger.wanted.unwrap_or(view.app.replicas.min);
-    let of_target = |record: &&InstanceLedger| record.revision == target;
-    let serves = |record: &&InstanceLedger| {
-        matches!(record.phase, Phase::Serving { .. }) && record.failing.is_none()
-    };
-    let live = || ledger.instances.iter().filter(|record| record.is_live());
-    let serving = live().filter(of_target).filter(serves).count() as u32;
-    let others = live().filter(|record| !of_target(record)).count();
-    let is_trial = ledger.good.as_ref().is_some_and(|good| good.revision != target);
-    let (needed, others_may_stay) = match &view.app.rollout.canary {
-        Some(canary) if is_trial => (u32::from(canary.instances).min(wanted), true),
-        _ => (wanted, false),
-    };
-    if serving < needed {
-        return Some(format!("{serving} of {needed} instances of revision {target} are ready"));
-    }
-    (others > 0 && !others_may_stay)
-        .then(|| format!("{others} instances of other revisions are left"))
 }
 
 /// What a client asks the port's listener on the host.

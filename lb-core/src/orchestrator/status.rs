@@ -58,7 +58,7 @@ pub struct Status {
 pub struct AppStatus {
     /// Instances it should have; 0 once it is removed.
     pub wanted: u32,
-    /// Instances that are ready and not draining.
+    /// Instances that are ready and not leaving.
     pub ready: u32,
     /// The revision it should run; `None` until its image is resolved.
     pub revision: Option<Revision>,
@@ -97,6 +97,8 @@ pub struct InstanceStatus {
     pub server: Option<ServerState>,
     /// Connections open to it at its host's balancer.
     pub open: u64,
+    /// Whether it is on its way out: it drains, or no balancer leads to it any more and it is stopped.
+    pub leaving: bool,
 }
 
 /// A host.
@@ -215,13 +217,19 @@ impl Snapshot {
             .iter()
             .map(|(name, view)| (name.clone(), self.app(name, view)))
             .collect();
+        let leaving = self.leaving();
         for (host, view) in &self.world.hosts {
             let Some(seen) = &view.seen else { continue };
             let servers = self.servers(host);
             for instance in &seen.instances {
                 let server = ServerName::from(&instance.id.container_name(&self.world.cluster.id));
                 let open = seen.balancer.as_ref().and_then(|b| b.open.get(&server)).copied();
-                let status = shown(instance, host, servers.get(&server).copied(), open);
+                let status = InstanceStatus {
+                    server: servers.get(&server).copied(),
+                    open: open.unwrap_or(0),
+                    leaving: leaving.contains(&instance.id),
+                    ..shown(instance, host)
+                };
                 let app = apps.entry(instance.id.app.clone()).or_default();
                 app.ready += u32::from(status.is_ready());
                 app.instances.push(status);
@@ -248,6 +256,15 @@ impl Snapshot {
             load: view.load.last().copied(),
             ..AppStatus::default()
         }
+    }
+
+    /// The instances that are not to serve any more and still there.
+    fn leaving(&self) -> BTreeSet<InstanceId> {
+        let ids = |(name, ledger): (&AppName, &Arc<AppLedger>)| {
+            let gone = ledger.instances.iter().filter(|record| !record.is_live());
+            gone.map(|record| record.id(name)).collect::<Vec<_>>()
+        };
+        self.ledgers.iter().flat_map(ids).collect()
     }
 
     /// How the balancer of a host has its servers.
@@ -279,12 +296,7 @@ impl Snapshot {
     }
 }
 
-fn shown(
-    instance: &ObservedInstance,
-    host: &HostId,
-    server: Option<ServerState>,
-    open: Option<u64>,
-) -> InstanceStatus {
+fn shown(instance: &ObservedInstance, host: &HostId) -> InstanceStatus {
     InstanceStatus {
         id: instance.id.clone(),
         host: host.clone(),
@@ -292,15 +304,17 @@ fn shown(
         ports: instance.assignment.ports.clone(),
         published: instance.assignment.published.clone(),
         state: instance.state.clone(),
-        server,
-        open: open.unwrap_or(0),
+        server: None,
+        open: 0,
+        leaving: false,
     }
 }
 
 impl InstanceStatus {
-    /// Whether it may take traffic: ready, and not draining.
+    /// Whether it may take traffic: ready, and not leaving.
     pub fn is_ready(&self) -> bool {
         self.state == InstanceState::Running(Readiness::Ready)
+            && !self.leaving
             && self.server != Some(ServerState::Draining)
     }
 }

@@ -59,12 +59,13 @@ impl Change {
 }
 
 impl InstanceStatus {
-    /// What it does, in a word or two: `starting`, `ready`, `draining`, `exited (137)`, ...
+    /// What it does, in a word or two: `starting`, `ready`, `draining`, `stopping`, `exited (137)`, ...
     pub fn in_words(&self) -> String {
         match (&self.state, self.server) {
             (InstanceState::Created, _) => "created".to_owned(),
             (InstanceState::Exited(exit), _) => format!("exited ({})", exit.code),
             (_, Some(ServerState::Draining)) => "draining".to_owned(),
+            _ if self.leaving => "stopping".to_owned(),
             (InstanceState::Running(Readiness::Ready), Some(ServerState::Active)) => {
                 "serving".to_owned()
             }

@@ -204,6 +204,15 @@ impl Taken {
     }
 }
 
+/// Asks for a pass when the next address or port that rests on the host may be used again.
+pub(super) fn wake_for_room(pass: &mut Pass<'_>, host: u32) {
+    let now = pass.now.monotonic;
+    let rests = pass.hosts[host as usize].ledger.resting.iter().map(|r| r.until);
+    if let Some(until) = rests.filter(|until| *until > now).min() {
+        pass.wake(until);
+    }
+}
+
 /// Drops resting addresses whose time is over and that every balancer is known to have dropped.
 pub(super) fn end_rests(pass: &mut Pass<'_>) {
     let now = pass.now.monotonic;

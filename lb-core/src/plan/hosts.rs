@@ -92,11 +92,11 @@ fn take_outcome(host: &mut HostState<'_>, outcome: &Outcome) {
         Ok(done) => succeeded(host, &outcome.action, done),
         Err(error) => {
             let refused = error.kind() == ErrorKind::Conflict;
-            let table = match outcome.action {
-                ActionKey::Table => host.ledger.tables.last().map(|t| t.hash),
-                _ => None,
-            };
-            failed(host, &outcome.action, table, outcome.at, error.to_string());
+            // What was said of a call before it ends no doubt about this one, which may be going on.
+            if outcome.action == ActionKey::Table && host.ledger.said.is_some() {
+                host.edit().said = None;
+            }
+            failed(host, &outcome.action, outcome.table, outcome.at, error.to_string());
             if refused && outcome.action == ActionKey::Network {
                 refuse_subnet(host);
             }
@@ -232,7 +232,9 @@ fn believe(pass: &mut Pass<'_>, trust: &RegistryTrust) {
         }
     }
     let lost = || pass.hosts.iter().filter_map(|h| h.ledger.lost);
-    let together = lost().filter(|l| !l.believed || now.saturating_sub(l.since) < LEASE).count();
+    let is_counted = |l: &Lost| !l.believed || now.saturating_sub(l.since) < LEASE;
+    let together = lost().filter(is_counted).count();
+    let fewer = lost().filter(|l| l.believed && is_counted(l)).map(|l| l.since + LEASE).min();
     let registered = pass.hosts.iter().filter(|h| h.view.is_some()).count();
     let most = ((registered + together) * 3 / 10).max(1);
     let credible = together <= most && *trust != RegistryTrust::Fails;
@@ -250,6 +252,9 @@ fn believe(pass: &mut Pass<'_>, trust: &RegistryTrust) {
         if !host.gone {
             doubted.push(host.id.clone());
         }
+    }
+    if let Some(fewer) = fewer.filter(|_| !doubted.is_empty()) {
+        pass.wake(fewer);
     }
     report(pass, &doubted, trust);
 }

@@ -485,16 +485,17 @@ impl<'a> Seen<'a> {
 /// Puts the plan together: the new ledger, and the actions of each host in the order in which they lean
 /// on each other.
 pub(super) fn close(
-    pass: Pass<'_>,
+    mut pass: Pass<'_>,
     apps: Vec<AppState<'_>>,
     tables: Vec<Option<TableMemo>>,
     before: &Ledger,
 ) -> Plan {
     let now = pass.now.monotonic;
-    let ids = pass.hosts.iter().map(|h| h.id.clone());
-    let hosts = if pass.same_hosts { before.memo.hosts.clone() } else { ids.collect() };
+    let hosts = std::mem::take(&mut pass.hosts);
+    let ids = hosts.iter().map(|h| h.id.clone());
+    let ids = if pass.same_hosts { before.memo.hosts.clone() } else { ids.collect() };
     let memos = apps.iter().map(|a| (a.name.clone(), a.memo.clone())).collect();
-    let memo = Memo { hosts, apps: memos, tables };
+    let memo = Memo { hosts: ids, apps: memos, tables };
     let mut ledger = Ledger {
         seq: before.seq,
         at: before.at,
@@ -505,7 +506,7 @@ pub(super) fn close(
         memo,
     };
     let mut actions = BTreeMap::new();
-    for host in pass.hosts {
+    for host in hosts {
         let mut list: Vec<Action> = host.network.into_iter().collect();
         list.extend(host.images);
         list.extend(host.runs);
@@ -520,6 +521,8 @@ pub(super) fn close(
     }
     if !same(&ledger, before) {
         (ledger.seq, ledger.at) = (pass.seq, now);
+        // What was noted late in this pass may decide more, or when to wake, early in the next.
+        pass.wake(now);
     }
     Plan { actions, ledger, reasons: pass.reasons, again: pass.again, watch: pass.watch }
 }

@@ -39,22 +39,14 @@ enum Step {
 pub(super) fn advance(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     let now = pass.now.monotonic;
     watch_checks(pass, app);
-    let steps: Vec<(usize, Step)> = app
-        .ledger
-        .instances
-        .iter()
-        .zip(&app.facts)
-        .enumerate()
-        .filter_map(|(i, (record, fact))| {
-            let host = fact.spot.host.map(|h| &pass.hosts[h as usize]);
-            match step(record, fact, host, now) {
-                Step::Keep => stuck(pass, app, i, now).map(|given| (i, Step::GiveUp(given))),
-                step => Some((i, step)),
-            }
-        })
-        .collect();
     // Backwards, so that removing one leaves the indexes before it as they are.
-    for (i, step) in steps.into_iter().rev() {
+    for i in (0..app.facts.len()).rev() {
+        let (record, fact) = (&app.ledger.instances[i], &app.facts[i]);
+        let host = fact.spot.host.map(|h| &pass.hosts[h as usize]);
+        let step = match step(record, fact, host, now) {
+            Step::Keep => stuck(pass, app, i, now).map_or(Step::Keep, Step::GiveUp),
+            step => step,
+        };
         take(pass, app, i, step);
     }
     take_refusals(pass, app);
@@ -93,7 +85,7 @@ fn take(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, step: Step) {
             if matches!(phase, Phase::Serving { .. })
                 && let Some(slot) = ledger.slots.get_mut(&ledger.instances[i].slot)
             {
-                slot.unready = None;
+                (slot.unready, slot.never_ready) = (None, 0);
             }
             ledger.instances[i].phase = phase;
         }
@@ -127,6 +119,7 @@ fn exit(app: &AppState<'_>, i: usize) -> Option<Exit> {
 /// taken from them: it is made again.
 fn watch_checks(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
     let now = pass.now.monotonic;
+    let patience = app.settings().map(|settings| replace_after(settings));
     for i in 0..app.facts.len() {
         let (condition, host) = (app.facts[i].condition, app.facts[i].spot.host);
         let fails = condition == Condition::NotReady;
@@ -148,6 +141,12 @@ fn watch_checks(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
             (false, true) if ends => app.edit().instances[i].failing = None,
             _ => {}
         }
+        let failing = app.ledger.instances[i].failing;
+        if let Some(hangs) = failing.zip(patience).map(|(since, patience)| since + patience)
+            && hangs > now
+        {
+            pass.wake(hangs);
+        }
         if let Some(host) = host.filter(|h| fails && serves && pass.hosts[*h as usize].reachable())
         {
             address::ensure_network(pass, host);
@@ -158,18 +157,23 @@ fn watch_checks(pass: &mut Pass<'_>, app: &mut AppState<'_>) {
 /// How long the instance was given to become ready, if it was not. Each time it was not it is given twice as
 /// long, so that what is slow to start comes up in the end. New versions with one to go back to are judged by
 /// their rollout.
-fn stuck(pass: &Pass<'_>, app: &AppState<'_>, i: usize, now: Duration) -> Option<Duration> {
+fn stuck(pass: &mut Pass<'_>, app: &AppState<'_>, i: usize, now: Duration) -> Option<Duration> {
     let record = &app.ledger.instances[i];
     let Phase::Starting { running: Some(since) } = record.phase else { return None };
     if app.facts[i].condition != Condition::NotReady {
         return None;
     }
     let settings = app.settings()?;
-    let crashes = app.ledger.slots.get(&record.slot).map_or(0, |slot| slot.crashes).min(6);
+    let times = app.ledger.slots.get(&record.slot).map_or(0, |slot| slot.never_ready).min(6);
     let given = settings.rollout.ready_within + replace_after(settings);
-    let given = given.saturating_mul(1 << crashes).min(LONGEST_START.max(given));
+    let given = given.saturating_mul(1 << times).min(LONGEST_START.max(given));
     let host = app.facts[i].spot.host.map(|h| &pass.hosts[h as usize])?;
-    (now.saturating_sub(since) >= given && host.fresh()).then_some(given)
+    let is_seen = host.fresh();
+    if now < since + given {
+        pass.wake(since + given);
+        return None;
+    }
+    is_seen.then_some(given)
 }
 
 /// How long checks may fail before an instance is replaced: the longest that a port of it asks for.
@@ -191,6 +195,10 @@ fn crashed(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, how: Ending) {
         _ => {}
     }
     slot.crashes = slot.crashes.saturating_add(1);
+    slot.never_ready = match &how {
+        Ending::NeverReady(_) => slot.never_ready.saturating_add(1),
+        _ => 0,
+    };
     (slot.code, slot.out_of_memory) = match &how {
         Ending::Exited(exit) => (Some(exit.code), exit.out_of_memory),
         _ => (None, false),

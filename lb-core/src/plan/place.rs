@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{Full, assign};
+use super::address::{Full, assign, wake_for_room};
 use super::pass::{AppState, Condition, Fact, HostState, Key, Pass, Spot};
 use super::rollout::Start;
 use super::{ActionKey, Reach, What};
@@ -186,7 +186,10 @@ fn start_one(
                 candidates.slot = slot + 1;
                 return true;
             }
-            Err(full) => candidates.full = Some(full),
+            Err(full) => {
+                candidates.full = Some(full);
+                wake_for_room(pass, host);
+            }
         }
     }
     false

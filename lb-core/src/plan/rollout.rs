@@ -168,10 +168,8 @@ fn is_current(pass: &Pass<'_>, app: &AppState<'_>, version: &Version, i: usize) 
 
 /// Made while its host was alone, and now wanted by the balancers of others.
 fn lacks_host_port(pass: &Pass<'_>, app: &AppState<'_>, i: usize) -> bool {
-    pass.publishes()
-        && !app.facts[i].spot.published
-        && app.ledger.exposed.iter().any(|h| *h != app.ledger.instances[i].assignment.host)
-        && app.view.is_some_and(|v| v.app.ports.values().any(|p| p.outside.is_some()))
+    let (record, exposed) = (&app.ledger.instances[i], &app.ledger.exposed);
+    pass.publishes() && app.view.is_some_and(|v| record.lacks_host_port(&v.app, exposed))
 }
 
 /// Compares the live instances with the version to run.
@@ -226,6 +224,9 @@ fn crash_loop(n: u32, slot: &SlotLedger, now: Now) -> String {
     let last = match (slot.code, slot.out_of_memory) {
         (_, true) => ", the last time for want of memory".to_owned(),
         (Some(code), false) => format!(", the last time with exit code {code}"),
+        (None, false) if slot.never_ready > 0 => {
+            ", the last time because it was not ready in time".to_owned()
+        }
         (None, false) => String::new(),
     };
     // In whole seconds, so that it reads the same in every pass.

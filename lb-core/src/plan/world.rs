@@ -33,6 +33,13 @@ pub struct World {
     pub registry: RegistryTrust,
 }
 
+impl World {
+    /// Whether balancers need a port of an instance's host to reach it from other hosts.
+    pub(crate) fn publishes(&self) -> bool {
+        self.hosts.len() > 1 && self.cluster.reach == Reach::HostPort
+    }
+}
+
 /// Longest time an address may rest.
 const MOST_REST: Duration = Duration::from_secs(24 * 3600);
 
@@ -231,6 +238,8 @@ pub struct Outcome {
     pub at: Duration,
     /// What was asked.
     pub action: ActionKey,
+    /// Of [`ActionKey::Table`]: which; `None` of a clear.
+    pub table: Option<TableHash>,
     /// What came of it.
     pub result: std::result::Result<Done, Error>,
 }

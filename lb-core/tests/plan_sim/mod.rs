@@ -13,6 +13,7 @@ use std::time::Duration;
 use lb_core::conformance::strategies::Failing;
 use lb_core::*;
 
+const A_DAY: Duration = Duration::from_secs(86_400);
 /// So long after an action failed its failure can still be felt: the longest wait before it is tried again,
 /// and as long again.
 const FELT: Duration = Duration::from_secs(120);
@@ -262,6 +263,7 @@ impl Sim {
         let world = self.world();
         let plan = lb_core::plan(&world, &self.ledger, self.now());
         self.check_pure(&world, &plan);
+        self.check_sleep(&world, &plan);
         self.check_plan(&plan);
         self.last = plan.reasons;
         self.again = plan.again;
@@ -352,7 +354,12 @@ impl Sim {
         if result.is_err() {
             self.failed = Some(now);
         }
-        host.outcomes.push(Outcome { at: now, action: action.key(), result });
+        host.outcomes.push(Outcome {
+            at: now,
+            action: action.key(),
+            table: action.table(),
+            result,
+        });
         self.note_served();
     }
 
@@ -365,7 +372,12 @@ impl Sim {
         let result = host.act(&action, pushed, &BTreeSet::new(), now);
         let result = result.map_err(|kind| Error::new(kind, "act", "host", "as injected"));
         host.acted = now;
-        host.outcomes.push(Outcome { at: now, action: action.key(), result });
+        host.outcomes.push(Outcome {
+            at: now,
+            action: action.key(),
+            table: action.table(),
+            result,
+        });
         self.note_served();
     }
 
@@ -401,6 +413,27 @@ impl Sim {
         assert_eq!(bare.reasons, plan.reasons);
         assert!(bare.ledger == plan.ledger, "{}", differing(&bare.ledger, &plan.ledger));
         assert_eq!((bare.again, &bare.watch), (plan.again, &plan.watch));
+    }
+
+    /// A plan that does nothing and waits for no host sleeps no longer than until something is due.
+    fn check_sleep(&self, world: &World, plan: &Plan) {
+        let at_once = plan.again.is_some_and(|again| again <= self.now);
+        if at_once || !plan.actions.is_empty() || !plan.watch.is_empty() {
+            return;
+        }
+        let mut world = world.clone();
+        world.hosts.values_mut().for_each(|h| h.outcomes.clear());
+        let again = plan.again.unwrap_or(self.now + A_DAY);
+        let due = again.saturating_sub(Duration::from_millis(1)).max(self.now);
+        let now = Now { wall: self.now().wall + (due - self.now), monotonic: due };
+        let later = lb_core::plan(&world, &plan.ledger, now);
+        assert!(
+            later.actions.is_empty(),
+            "asleep until {due:?} since {:?}, and these were due: {:#?}\n{:#?}",
+            self.now,
+            later.actions,
+            plan.reasons,
+        );
     }
 
     fn check_plan(&self, plan: &Plan) {

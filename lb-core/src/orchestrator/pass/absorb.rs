@@ -175,8 +175,9 @@ impl Reign {
         };
         for ended in news.ended {
             seat.desk.ended(&ended);
-            let outcome =
-                Outcome { at: ended.at, action: ended.action.key(), result: ended.result };
+            let (at, action) = (ended.at, &ended.action);
+            let (action, table) = (action.key(), action.table());
+            let outcome = Outcome { at, action, table, result: ended.result };
             step_down(outcome.result.as_ref().err())?;
             view.outcomes.push(outcome);
         }
