@@ -87,6 +87,8 @@ pub(super) struct Lost {
 pub(super) enum How {
     Died,
     Hangs,
+    /// It hangs, and was not ready yet.
+    NeverReady,
 }
 
 /// What the platform leans on.
@@ -296,9 +298,15 @@ impl Cluster {
     /// An instance runs on and answers nobody.
     pub(super) fn hang(&mut self, host: &HostId, name: &ContainerName) {
         self.disturb(name);
+        let mut how = How::NeverReady;
+        self.hosts[host].engine.each(|held| {
+            if held.name == name && held.ready {
+                how = How::Hangs;
+            }
+        });
         self.hosts[host].engine.pause(name);
         let id = InstanceId::from_container_name(&self.spec.id, name);
-        self.lost.extend(id.map(|id| Lost { id, how: How::Hangs }));
+        self.lost.extend(id.map(|id| Lost { id, how }));
     }
 
     /// An instance meets a fault: its app may be weaker for it.

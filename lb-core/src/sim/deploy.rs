@@ -18,7 +18,7 @@ const MOST_INSTANCES: u32 = 4;
 /// Time between two checks of an instance,
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// the time an answer may take,
-const CHECK_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const CHECK_WITHIN: Duration = Duration::from_secs(1);
 /// and the bad answers in a row that make it unready.
 const FALL: u32 = 2;
 /// So long after it stopped answering an instance is known to be unready, at most.

@@ -180,6 +180,15 @@ impl Host {
         }
     }
 
+    /// Its checks begin again, as with the platform where that runs on the host: nobody knows who is ready.
+    pub(super) fn ask_anew(&mut self, links: &MemoryConnector) {
+        self.runtime = probed(&self.engine);
+        links.insert(self.id().clone(), self.handle());
+        if self.is(|a| a == Ailment::Cut || a.is_silent()) {
+            links.cut(self.id());
+        }
+    }
+
     /// What goes wrong here until then need not be the planner's doing.
     pub(super) fn excuse(&mut self, until: Duration) {
         self.excused = self.excused.max(until);

@@ -68,9 +68,10 @@ impl Drains {
         }
         let quiet = self.0.get(&(at.clone(), backend.clone(), server.clone())).copied();
         let lasted = quiet.map_or(Duration::ZERO, |since| now.saturating_sub(since));
-        let drain = shortest(cluster, &life.app, now.saturating_sub(lasted));
-        // Between two steps a balancer is busy with one table, and then with the next.
+        // What was decided while a balancer was busy with one table is in the next one.
         let tolerance = TOLERANCE + 2 * cluster.apply;
+        let decided = now.saturating_sub(lasted + tolerance);
+        let drain = shortest(cluster, &life.app, decided);
         verdicts.judge(Invariant::Drain, lasted + tolerance >= drain, || {
             let lasted = lasted.as_secs_f64();
             format!("{at} cut a request to {server} after {lasted:.1} s of a drain of {drain:?}")
@@ -84,10 +85,9 @@ fn is_served(truth: &Truth, request: &Request) -> bool {
     backend.is_some_and(|b| b.servers.contains_key(&request.server))
 }
 
-/// The drain time an app had when its server became quiet, or the shortest since then.
+/// The drain time an app had then, or the shortest since.
 fn shortest(cluster: &Cluster, app: &AppName, since: Duration) -> Duration {
     let drains = cluster.drains.get(app).map_or(&[][..], Vec::as_slice);
-    let since = since.saturating_sub(TOLERANCE);
     let first = drains.partition_point(|(at, _)| *at <= since).saturating_sub(1);
     drains[first..].iter().map(|(_, drain)| *drain).min().unwrap_or_default()
 }

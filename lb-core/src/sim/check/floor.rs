@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::cluster::Cluster;
-use super::super::deploy::{Deployment, web};
+use super::super::deploy::{CHECK_WITHIN, Deployment, web};
 use super::super::host::Ailment;
 use super::truth::{HostTruth, State, Truth};
 use super::{Changes, Invariant, Verdicts};
@@ -28,6 +28,8 @@ struct Watch {
     all: u32,
     /// Hosts that run or serve it.
     involved: BTreeSet<HostId>,
+    /// Until then one that has come back may still be taken for one that answers nobody.
+    doubted: Duration,
     /// Whether a fault may be felt.
     excused: bool,
     /// When it was deployed as it is wanted now.
@@ -69,6 +71,7 @@ impl Watch {
             strengths: BTreeMap::new(),
             all: 0,
             involved: BTreeSet::new(),
+            doubted: Duration::ZERO,
             excused: true,
             deployed: Duration::ZERO,
             looked: Duration::ZERO,
@@ -83,8 +86,12 @@ impl Watch {
     }
 
     fn count(&mut self, truth: &Truth, cluster: &Cluster, name: &AppName) {
-        let of_app = truth.living().filter(|(.., life)| life.app == *name);
-        self.all = of_app.count() as u32;
+        let of_app = || truth.living().filter(|(.., life)| life.app == *name);
+        self.all = of_app().count() as u32;
+        let returned = of_app().map(|(.., life)| life.returned).max().unwrap_or_default();
+        if !returned.is_zero() {
+            self.doubted = returned + CHECK_WITHIN + cluster.known_within();
+        }
         let up = truth.hosts.iter().filter(|(id, _)| !cluster.hosts[*id].is(Ailment::is_down));
         let strengths = up.filter_map(|(id, h)| Some((id.clone(), strength(truth, h, name)?)));
         self.strengths = strengths.collect();
@@ -101,8 +108,10 @@ impl Watch {
         let disturbed = cluster.disturbed.get(name).is_some_and(|at| *at >= self.looked);
         let felt = |id: &HostId| cluster.hosts.get(id).is_some_and(|h| h.excused >= now);
         self.looked = now;
-        self.excused =
-            disturbed || cluster.excuses.platform >= now || self.involved.iter().any(felt);
+        self.excused = disturbed
+            || self.doubted >= now
+            || cluster.excuses.platform >= now
+            || self.involved.iter().any(felt);
         if self.excused {
             self.armed.clear();
         }

@@ -8,7 +8,7 @@ use super::super::cluster::Cluster;
 use super::{Invariant, Verdicts};
 use crate::model::AppName;
 use crate::orchestrator::{AppStatus, InstanceStatus, Status};
-use crate::plan::InstanceState;
+use crate::plan::{InstanceState, What};
 use crate::routing::ServerState;
 use crate::runtime::Readiness;
 
@@ -91,8 +91,11 @@ fn crash_is_explained(cluster: &Cluster, status: &Status, name: &AppName, verdic
     if felt || last <= deployed || last + SILENT > status.at.monotonic {
         return;
     }
-    let says = |text: &str| text.contains("exit code") || text.contains("memory");
-    let told = status.reasons.iter().any(|r| r.app.as_ref() == Some(name) && says(&r.text));
+    // The next one may have been given up since, or waits for something else than its turn.
+    let says = |text: &str| ["exit code", "memory", "not ready"].iter().any(|w| text.contains(w));
+    let mut reasons = status.reasons.iter().filter(|r| r.app.as_ref() == Some(name));
+    let ended = status.apps.get(name).is_some_and(|app| app.last_end.is_some());
+    let told = reasons.any(|r| says(&r.text) || (ended && r.what == What::NoRoom));
     verdicts.judge(Invariant::Reason, told, || {
         let reasons: Vec<&str> = status.reasons.iter().map(|r| r.text.as_str()).collect();
         let last = last.as_secs_f64();

@@ -12,6 +12,8 @@ use super::truth::{State, Truth};
 use super::{Invariant, Verdicts};
 use crate::memory::Behaviour;
 use crate::model::{AppName, HostId};
+use crate::orchestrator::AppStatus;
+use crate::staged::READY_WITHIN;
 
 /// What a look, a pass, a start and its first answers take, several times over.
 const PASSES: Duration = Duration::from_secs(3);
@@ -44,6 +46,8 @@ struct Watch {
     since: Option<Duration>,
     /// Whether it was said that it is not served.
     said: bool,
+    /// Whether its version was given up while a fault was felt: it stays so until it is deployed again.
+    given_up: bool,
     /// When instances in each slot ended, in a row.
     crashes: BTreeMap<u32, (u32, Duration)>,
     /// Until then a version that did not serve can be felt.
@@ -69,6 +73,7 @@ impl Served {
             let watch = self.0.entry(name.clone()).or_insert_with(|| Watch::new(deployment, now));
             for deployment in deployed.iter().filter(|d| d.app.name == *name) {
                 watch.excuse(now);
+                watch.given_up = false;
                 watch.troubled = watch.troubled.max(troubled(deployment, now));
             }
             watch.troubled = watch.troubled.max(troubled(deployment, now));
@@ -77,14 +82,18 @@ impl Served {
             let unknown = cluster.known_within() + UNREADY_KNOWN;
             let loses = mine().next().is_some() || now < watch.lost + unknown;
             watch.take_losses(mine(), deployment, cluster);
-            if excused || cluster.disturbed_until(name) >= now {
+            let shown = status.as_ref().and_then(|status| status.apps.get(name));
+            let failed = shown.is_some_and(|app| app.failed.is_some());
+            let excused = excused || cluster.disturbed_until(name) >= now;
+            watch.given_up &= failed || shown.is_none();
+            watch.given_up |= failed && excused;
+            if excused || watch.given_up {
                 watch.excuse(now);
                 continue;
             }
             let whole = whole(truth, cluster, name, deployment);
             watch.judge(name, deployment, cluster, whole.as_ref().err(), verdicts);
-            let shown = status.as_ref().and_then(|status| status.apps.get(name));
-            let settled = shown.is_some_and(|a| a.is_settled() && a.failed.is_none());
+            let settled = !failed && shown.is_some_and(AppStatus::is_settled);
             let known = now > watch.clear + cluster.known_within() && watch.owed.is_none();
             if settled && known && !loses {
                 watch.told(name, "is said to be settled", whole.as_ref().err(), verdicts);
@@ -146,6 +155,7 @@ impl Watch {
             lost: Duration::ZERO,
             since: None,
             said: false,
+            given_up: false,
             crashes: BTreeMap::new(),
             troubled: troubled(deployment, now),
         }
@@ -196,6 +206,7 @@ impl Watch {
             let (known, waits) = match lost.how {
                 How::Died => (Duration::ZERO, self.crashed(lost.id.slot, now)),
                 How::Hangs => (UNREADY_KNOWN + REPLACE_AFTER, Duration::ZERO),
+                How::NeverReady => (READY_WITHIN + REPLACE_AFTER, self.crashed(lost.id.slot, now)),
             };
             // Several are made up for one after the other.
             let one = within(deployment, cluster, 1);

@@ -84,6 +84,9 @@ impl Cluster {
         if self.excuses.unsaved > self.now() {
             self.doubt_addresses();
         }
+        for host in self.hosts.values_mut() {
+            host.ask_anew(&self.connector);
+        }
         self.leadership.depose();
         self.start().await;
     }
