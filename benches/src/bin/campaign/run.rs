@@ -204,7 +204,9 @@ impl Campaign {
         self.faults.look_after_intruders().await;
         // Who stays in the cluster's network holds it.
         let ground = self.ground.clone();
-        let _ = blocking(move || ground.end_intruders()).await;
+        if let Err(error) = blocking(move || ground.end_intruders()).await {
+            self.desk.say("story", &format!("somebody else's container stays: {error}"));
+        }
         let deadline = self.desk.now() + GONE + SETTLES;
         while !self.is_gone().await && self.desk.now() < deadline {
             sleep(LOOK).await;
