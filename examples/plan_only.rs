@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lb_core::{
-    ActionKey, App, AppView, ClusterSpec, Done, Generation, HostFacts, HostView, ImageDigest,
-    Ledger, Now, Observation, Outcome, RegistryTrust, World, plan,
+    Action, App, AppView, ClusterSpec, Done, Generation, HostFacts, HostView, ImageDigest, Ledger,
+    Now, Observation, Outcome, RegistryTrust, World, plan,
 };
 
 const APP: &str = r#"
@@ -42,18 +42,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ledger = decided.ledger;
         // Nothing is done here; only the image's digest is made up, so that the second pass can go on.
-        let resolved = decided
-            .actions
-            .iter()
-            .filter(|(_, a)| a.iter().any(|a| a.key() == ActionKey::Image(app.name.clone())));
-        for (host, _) in resolved {
-            if let Some(view) = world.hosts.get_mut(host) {
-                let digest = ImageDigest::new(format!("sha256:{}", "ab".repeat(32)))?;
-                let at = Duration::from_secs(u64::from(second));
-                let result = Ok(Done::Digest(digest));
-                view.outcomes =
-                    vec![Outcome { at, action: ActionKey::Image(app.name.clone()), result }];
-            }
+        for (host, actions) in &decided.actions {
+            let resolves = |a: &&Action| matches!(a, Action::ResolveImage { .. });
+            let (Some(view), Some(action)) =
+                (world.hosts.get_mut(host), actions.iter().find(resolves))
+            else {
+                continue;
+            };
+            let digest = ImageDigest::new(format!("sha256:{}", "ab".repeat(32)))?;
+            let at = Duration::from_secs(u64::from(second));
+            view.outcomes = vec![Outcome::of(action, at, Ok(Done::Digest(digest)))];
         }
     }
     Ok(())

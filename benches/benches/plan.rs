@@ -121,7 +121,7 @@ impl Cluster {
             Action::Apply(table) => drop(self.tables.insert(host.clone(), table.hash())),
             _ => {}
         }
-        Outcome { at: self.now, action: action.key(), table: action.table(), result: Ok(done) }
+        Outcome::of(action, self.now, Ok(done))
     }
 
     fn at(&self) -> Now {

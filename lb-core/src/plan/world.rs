@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
+use super::Action;
 use crate::balancer::SetAside;
 use crate::error::{Error, Result};
 use crate::model::{
@@ -242,6 +243,13 @@ pub struct Outcome {
     pub table: Option<TableHash>,
     /// What came of it.
     pub result: std::result::Result<Done, Error>,
+}
+
+impl Outcome {
+    /// What came of the action, and when it ended (monotonic).
+    pub fn of(action: &Action, at: Duration, result: std::result::Result<Done, Error>) -> Self {
+        Self { at, action: action.key(), table: action.table(), result }
+    }
 }
 
 /// What an action gave.

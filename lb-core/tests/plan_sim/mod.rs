@@ -425,7 +425,7 @@ impl Sim {
         world.hosts.values_mut().for_each(|h| h.outcomes.clear());
         let again = plan.again.unwrap_or(self.now + A_DAY);
         let due = again.saturating_sub(Duration::from_millis(1)).max(self.now);
-        let now = Now { wall: self.now().wall + (due - self.now), monotonic: due };
+        let now = Now { wall: self.now().wall + due.saturating_sub(self.now), monotonic: due };
         let later = lb_core::plan(&world, &plan.ledger, now);
         assert!(
             later.actions.is_empty(),

@@ -175,9 +175,7 @@ impl Reign {
         };
         for ended in news.ended {
             seat.desk.ended(&ended);
-            let (at, action) = (ended.at, &ended.action);
-            let (action, table) = (action.key(), action.table());
-            let outcome = Outcome { at, action, table, result: ended.result };
+            let outcome = Outcome::of(&ended.action, ended.at, ended.result);
             step_down(outcome.result.as_ref().err())?;
             view.outcomes.push(outcome);
         }
