@@ -254,6 +254,9 @@ pub struct BackendTraffic {
 pub struct ServerTraffic {
     /// Connections or requests open now, over all workers, old ones included.
     pub open: u64,
+    /// Idle connections of clients whose next request may still be led to it, whatever the table says of it now:
+    /// those that a worker of an earlier configuration keeps.
+    pub expected: u64,
     /// Requests (HTTP) or connections (TCP) so far.
     pub requests: u64,
     /// Whether the balancer's own check passes.

@@ -59,6 +59,7 @@ macro_rules! suite {
                 a_server_that_leaves_while_it_is_tried_again_does_no_harm: "it carries no traffic",
                 streams_outlive_changes_of_others: "it carries no traffic",
                 a_draining_server_keeps_what_it_has_and_takes_nothing_new: "it carries no traffic",
+                a_draining_server_is_not_idle_while_a_kept_client_may_come_to_it: "it carries no traffic",
                 a_server_that_left_has_its_connections_shut: "it carries no traffic",
                 files_edited_by_hand_are_noticed_and_written_anew: "it has no files",
                 a_killed_balancer_comes_back_with_the_next_table: "it is within this process",

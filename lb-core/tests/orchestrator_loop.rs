@@ -116,7 +116,11 @@ async fn scale_in_drains_and_cuts_nothing() {
         .unwrap();
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(host.engine.list().await.unwrap().len(), 2, "it still has connections");
+    host.balancer.set_expected(&backend(&name("shop")), &victim, 1);
     host.balancer.set_open(&backend(&name("shop")), &victim, 0);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(host.engine.list().await.unwrap().len(), 2, "a client may still come to it");
+    host.balancer.set_expected(&backend(&name("shop")), &victim, 0);
     let idle = tokio::time::Instant::now();
     let status = platform.wait_for(settled("shop", 1), PATIENCE).await.unwrap();
     assert!(idle.elapsed() < Duration::from_secs(2), "the drain is polled");

@@ -31,7 +31,7 @@ use std::time::Duration;
 use lb_core::balancer::Failure;
 
 /// Statistics of all backends and servers: their lines only, without frontends.
-const SHOW_STAT: &str = "show stat -1 6 -1";
+const SHOW_STAT: &str = "show stat -1 7 -1";
 
 /// In the answer to a reload that was not begun.
 const RELOAD_IN_PROGRESS: &str = "Another reload is still in progress.";

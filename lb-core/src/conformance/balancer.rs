@@ -58,6 +58,7 @@ macro_rules! load_balancer_suite {
                 a_server_that_leaves_while_it_is_tried_again_does_no_harm
                 streams_outlive_changes_of_others
                 a_draining_server_keeps_what_it_has_and_takes_nothing_new
+                a_draining_server_is_not_idle_while_a_kept_client_may_come_to_it
                 a_server_that_left_has_its_connections_shut
                 files_edited_by_hand_are_noticed_and_written_anew
                 a_killed_balancer_comes_back_with_the_next_table

@@ -94,6 +94,15 @@ impl MemoryBalancer {
         }
     }
 
+    /// Sets how many idle clients may still be led to a server in the table; one that is not there has none.
+    pub fn set_expected(&self, backend: &BackendName, server: &ServerName, expected: u64) {
+        let mut state = lock(&self.shared.state);
+        let traffic = state.traffic.get_mut(backend);
+        if let Some(server) = traffic.and_then(|traffic| traffic.servers.get_mut(server)) {
+            server.expected = expected;
+        }
+    }
+
     /// Counts so many requests to a backend, spread evenly over its active servers.
     /// All fail when there is none.
     pub fn serve(&self, backend: &BackendName, requests: u64) {

@@ -176,8 +176,9 @@ impl Observer {
     fn balancer(&self, traffic: &Traffic) -> ObservedBalancer {
         let mut open: BTreeMap<ServerName, u64> = BTreeMap::new();
         for (name, server) in traffic.backends.values().flat_map(|b| &b.servers) {
-            if server.open > 0 {
-                *open.entry(name.clone()).or_default() += server.open;
+            let busy = server.open.saturating_add(server.expected);
+            if busy > 0 {
+                *open.entry(name.clone()).or_default() += busy;
             }
         }
         let InForce { table, set_aside } = self.link.in_force();

@@ -95,7 +95,8 @@ pub struct InstanceStatus {
     pub state: InstanceState,
     /// How the balancer of its host has it; `None`: not at all.
     pub server: Option<ServerState>,
-    /// Connections open to it at its host's balancer.
+    /// Connections open to it at its host's balancer, and idle ones of clients whose next request may still be led to
+    /// it.
     pub open: u64,
     /// Whether it is on its way out: it drains, or no balancer leads to it any more and it is stopped.
     pub leaving: bool,

@@ -209,7 +209,8 @@ pub enum InstanceState {
 pub struct ObservedBalancer {
     /// The table in force.
     pub table: Option<TableHash>,
-    /// Servers with open connections, over all workers and backends; absent: none.
+    /// Servers with open connections, or with idle ones of clients whose next request may still be led to them, over
+    /// all workers and backends; absent: none.
     pub open: BTreeMap<ServerName, u64>,
     /// What the last `apply` left out, and why.
     pub set_aside: BTreeMap<SetAside, String>,

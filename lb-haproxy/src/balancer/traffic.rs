@@ -109,8 +109,10 @@ impl Engine {
         for row in &current.rows {
             self.add_row(&mut backends, row, Worker::Current);
         }
-        for row in old.iter().flat_map(|stat| &stat.rows) {
-            self.add_row(&mut backends, row, Worker::Old);
+        for stat in old {
+            for row in &stat.rows {
+                self.add_row(&mut backends, row, Worker::Old { idle: stat.idle });
+            }
         }
         for (name, backend) in &mut backends {
             let sum = self.totals.of(name, None);
@@ -122,7 +124,9 @@ impl Engine {
         Traffic { backends, ..Traffic::default() }
     }
 
-    /// An old worker's rows count only while it holds connections there.
+    /// An old worker's rows count only while it holds connections there, or clients that may come there: it lets each
+    /// of its idle clients send one more request (`option idle-close-on-response`), and leads it by the states its
+    /// servers had when it was replaced.
     fn add_row(
         &self,
         backends: &mut BTreeMap<BackendName, BackendTraffic>,
@@ -130,9 +134,10 @@ impl Engine {
         worker: Worker,
     ) {
         let Ok(name) = BackendName::new(&row.backend) else { return };
-        let holds = row.open + row.queued > 0;
+        let expected = worker.expected(row);
+        let holds = row.open + row.queued + expected > 0;
         let known = self.force.as_ref().and_then(|f| f.filed.servers.get(&name));
-        if !holds && (worker == Worker::Old || known.is_none()) {
+        if !holds && (worker != Worker::Current || known.is_none()) {
             return;
         }
         let backend = backends.entry(name).or_default();
@@ -151,6 +156,7 @@ impl Engine {
                 }
                 let server: &mut ServerTraffic = backend.servers.entry(name).or_default();
                 server.open += row.open;
+                server.expected += expected;
                 server.up |= worker == Worker::Current && is_up(status);
             }
         }
@@ -160,7 +166,17 @@ impl Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Worker {
     Current,
-    Old,
+    Old { idle: u64 },
+}
+
+impl Worker {
+    /// Requests that may come to the row's server without being asked for.
+    fn expected(self, row: &Row) -> u64 {
+        match (self, &row.kind) {
+            (Self::Old { idle }, RowKind::Server { status, .. }) if is_up(status) => idle,
+            _ => 0,
+        }
+    }
 }
 
 fn is_up(status: &str) -> bool {

@@ -1,4 +1,4 @@
-//! `show stat`: one CSV line per backend and server.
+//! `show stat`: one CSV line per frontend, backend and server.
 
 use std::net::SocketAddr;
 
@@ -8,6 +8,9 @@ use lb_core::balancer::Failure;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Stat {
     pub rows: Vec<Row>,
+    /// Connections of HTTP/1 clients without a request now. Clients of HTTP/2 are told when their worker has been
+    /// replaced, and begin nothing more there.
+    pub idle: u64,
 }
 
 /// A backend or server of one worker.
@@ -52,13 +55,13 @@ impl Stat {
         let mut lines = text.lines();
         let header = lines.next().and_then(|l| l.strip_prefix("# ")).ok_or_else(|| wrong(text))?;
         let columns = Columns::find(header).ok_or_else(|| wrong(header))?;
-        let mut rows = Vec::new();
+        let mut stat = Self::default();
         let mut fields = Vec::new();
         for line in lines.filter(|l| !l.is_empty()) {
             split(line, &mut fields);
-            rows.extend(columns.row(&fields).map_err(|Malformed| wrong(line))?);
+            columns.read(&fields, &mut stat).map_err(|Malformed| wrong(line))?;
         }
-        Ok(Self { rows })
+        Ok(stat)
     }
 }
 
@@ -81,6 +84,8 @@ struct Columns {
     weight: usize,
     address: usize,
     response_time: usize,
+    clients: Option<usize>,
+    busy_clients: Option<usize>,
 }
 
 impl Columns {
@@ -102,24 +107,30 @@ impl Columns {
             weight: at("uweight")?,
             address: at("addr")?,
             response_time: at("rtime")?,
+            clients: at("h1_open_connections"),
+            busy_clients: at("h1_open_streams"),
         })
     }
 
-    /// `None`: neither a backend nor a server.
-    fn row(&self, fields: &[&str]) -> Result<Option<Row>, Malformed> {
-        let kind = fields.get(self.kind).ok_or(Malformed)?;
-        match *kind {
-            "1" | "2" => self.known_row(*kind == "1", fields).map(Some).ok_or(Malformed),
-            _ => Ok(None),
+    fn read(&self, fields: &[&str], stat: &mut Stat) -> Result<(), Malformed> {
+        match *fields.get(self.kind).ok_or(Malformed)? {
+            "0" => stat.idle = stat.idle.saturating_add(self.idle(fields).ok_or(Malformed)?),
+            kind @ ("1" | "2") => {
+                stat.rows.push(self.row(kind == "1", fields).ok_or(Malformed)?);
+            }
+            _ => {}
         }
+        Ok(())
     }
 
-    fn known_row(&self, is_backend: bool, fields: &[&str]) -> Option<Row> {
+    fn idle(&self, fields: &[&str]) -> Option<u64> {
+        let (Some(clients), Some(busy)) = (self.clients, self.busy_clients) else { return Some(0) };
+        Some(number(fields, clients)?.saturating_sub(number(fields, busy)?))
+    }
+
+    fn row(&self, is_backend: bool, fields: &[&str]) -> Option<Row> {
         let text = |at: usize| fields.get(at).copied();
-        let number = |at: usize| match text(at)? {
-            "" => Some(0),
-            digits => digits.parse::<u64>().ok(),
-        };
+        let number = |at: usize| number(fields, at);
         let requests = number(self.requests)?.max(number(self.sessions)?);
         let kind = match is_backend {
             true => RowKind::Backend {
@@ -148,6 +159,14 @@ impl Columns {
             requests,
             failures: number(self.errors)?.saturating_add(number(self.cut)?),
         })
+    }
+}
+
+/// A count; an empty field is none.
+fn number(fields: &[&str], at: usize) -> Option<u64> {
+    match *fields.get(at)? {
+        "" => Some(0),
+        digits => digits.parse().ok(),
     }
 }
 
@@ -210,6 +229,14 @@ mod tests {
         let backend = &stat.rows[2];
         assert_eq!((backend.open, backend.queued, backend.requests), (7, 4, 20));
         assert_eq!(backend.kind, RowKind::Backend { response_time: Some(0.012) });
+    }
+
+    #[test]
+    fn kept_connections_without_a_request_are_counted() {
+        let header = "# pxname,svname,type,h1_open_connections,h1_open_streams,scur,qcur,stot,req_tot,hrsp_5xx,srv_abrt,status,sid,uweight,addr,rtime";
+        let lines = "lb-80,FRONTEND,0,4,1,4,,,,,,STOP,,,,\nlb-443,FRONTEND,0,2,2,,,,,,,STOP,,,,\n";
+        let stat = Stat::parse(&format!("{header}\n{lines}")).unwrap();
+        assert_eq!((stat.idle, stat.rows.len()), (3, 0));
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub(crate) struct Engine {
     /// Connections of old workers that were cut to make room.
     pub(super) cut: u64,
     pub(super) last_attempt: Option<Instant>,
+    /// When its workers were replaced last; before that this process did not know it.
+    pub(super) replaced: Instant,
     pub(super) refused: Refused,
 }
 
@@ -68,6 +70,7 @@ impl Engine {
             reloads: 0,
             cut: 0,
             last_attempt: None,
+            replaced: Instant::now(),
             refused: Refused::default(),
         }
     }

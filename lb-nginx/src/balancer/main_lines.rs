@@ -11,7 +11,7 @@ use super::compose::{Ground, LOG_SOCKET, NONE_SOCKET, STATUS_SOCKET, TEMPORARY};
 use crate::layout;
 
 /// How long a client's idle connection outlives a reload where NGINX can keep it (1.27.4).
-const KEPT_IDLE: Duration = Duration::from_secs(10);
+pub(super) const KEPT_IDLE: Duration = Duration::from_secs(10);
 /// Bytes of a message's head beside its header fields: the first line.
 const BESIDE_HEADERS: u32 = 16 << 10;
 /// File descriptors beside connections.

@@ -63,6 +63,7 @@ impl Engine {
             Ok(()) => self.bring_up(composed, met).await,
             Err(error) => Err(error),
         };
+        self.replaced = Instant::now();
         if let Err(error) = seen {
             tracing::warn!(%error, "rolling back");
             let directory = self.parts.directory.clone();

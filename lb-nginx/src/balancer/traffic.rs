@@ -11,6 +11,7 @@ use lb_core::{
 use super::compose::STATUS_SOCKET;
 use super::engine::{Engine, blocking};
 use super::look::Met;
+use super::main_lines::KEPT_IDLE;
 use crate::control::{self, LogTarget, Logged, Status};
 
 /// Mean times, from sums that grow.
@@ -68,7 +69,12 @@ impl Engine {
         let table = self.table(&status).filter(|_| !edited);
         let open = self.open().await?;
         let old_workers = self.old_workers().await?;
-        let backends = self.report(&open);
+        let gentle = self.ground().await?.abilities.version.reloads_gently();
+        let expected = match gentle && self.replaced.elapsed() < KEPT_IDLE {
+            true => u64::from(old_workers),
+            false => 0,
+        };
+        let backends = self.report(&open, expected);
         Ok(Traffic { table, backends, old_workers })
     }
 
@@ -97,9 +103,11 @@ impl Engine {
         .await
     }
 
+    /// `expected`: old workers that keep idle clients, and lead the next request of each by their own servers.
     fn report(
         &mut self,
         open: &BTreeMap<SocketAddr, u64>,
+        expected: u64,
     ) -> BTreeMap<BackendName, BackendTraffic> {
         self.count_logged();
         let Some(force) = &self.force else { return BTreeMap::new() };
@@ -110,7 +118,7 @@ impl Engine {
             for (server, address) in servers {
                 let open = open.get(address).copied().unwrap_or_default();
                 backend.in_flight += open;
-                let traffic = ServerTraffic { open, requests: 0, up: true };
+                let traffic = ServerTraffic { open, expected, requests: 0, up: true };
                 backend.servers.insert(server.clone(), traffic);
             }
         }

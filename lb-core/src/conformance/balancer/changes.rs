@@ -9,11 +9,12 @@ use tokio::task::JoinHandle;
 
 use super::super::{PATIENCE, eventually};
 use super::bed::{Bed, add_http, backend, change, dead, draining, put, server};
-use super::client::{Connection, get};
+use super::client::{Connection, Kept, get};
 use super::site::Site;
-use crate::model::Protocol;
+use crate::model::{Balance, Protocol};
 
 const CLIENTS: usize = 4;
+const KEPT_CLIENTS: usize = 8;
 const CHANGES: u32 = 20;
 const TRIES: u32 = 10;
 /// Where a change is a reload, of which there is one a second at most.
@@ -155,6 +156,39 @@ pub async fn a_draining_server_keeps_what_it_has_and_takes_nothing_new(bed: &Bed
     assert!(kept.echoes().await);
     drop(kept);
     bed.open_at(&a, 0).await;
+}
+
+/// A balancer that changes by new workers lets the old ones keep idle clients: where the next request of one may
+/// still be led to a server that drains, that server is not idle.
+pub async fn a_draining_server_is_not_idle_while_a_kept_client_may_come_to_it(bed: &Bed) {
+    let (a, b) = (Site::http(1).await, Site::http(2).await);
+    let table = bed.http(&[&a, &b]);
+    bed.apply(&table).await;
+    let mut clients = Vec::new();
+    for _ in 0..KEPT_CLIENTS {
+        let mut client = Kept::open(bed.at(bed.port)).await.unwrap();
+        client.get("shop.test").await.unwrap();
+        clients.push(client);
+    }
+    let mut drained = draining(&table, &b);
+    change(&mut drained, |backend| backend.balance = Balance::RoundRobin);
+    bed.apply(&drained).await;
+    let server = bed.server(&b).await;
+    let before = b.requests();
+    for mut client in clients {
+        // A reload that shuts idle connections leads nobody anywhere.
+        drop(client.get("shop.test").await);
+    }
+    let came = b.requests() - before;
+    assert!(
+        came == 0 || server.open + server.expected > 0,
+        "{came} requests came to an idle server: {server:?}"
+    );
+    let idle = async || {
+        let server = bed.server(&b).await;
+        server.open + server.expected == 0
+    };
+    eventually("its drain can end", idle).await;
 }
 
 /// Others stay.
