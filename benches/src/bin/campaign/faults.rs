@@ -54,7 +54,7 @@ impl Faults {
             Fault::BalancerKilled => self.kill_balancer(),
             Fault::BalancerPaused { time } => self.pause_balancer(*time),
             Fault::NetworkRemoved => self.remove_network().await,
-            Fault::EngineRestarted => self.restart_engine(changes).await,
+            Fault::EngineRestarted => self.restart_engine().await,
             Fault::DiskFull { time } => self.fill_disk(*time),
             Fault::Damaged { file: File::Balancer, damage } => self.damage_balancer(*damage),
             Fault::Damaged { file, damage } => self.damage(*file, *damage, changes).await,
@@ -143,7 +143,7 @@ impl Faults {
         }
     }
 
-    async fn restart_engine(&self, changes: &Changes) {
+    async fn restart_engine(&self) {
         let before = self.desk.now();
         let why = "the engine was restarted";
         self.desk.judge().excuse(before, Scope::All, Excused::All, At::MAX, why);
@@ -155,9 +155,7 @@ impl Faults {
             let mut judge = self.desk.judge();
             judge.ends(why, back);
             judge.hinder(before, back);
-            for name in changes.wanted.keys() {
-                judge.lost(before, *name, REPLACED, why);
-            }
+            judge.all_lost(before, REPLACED, why);
         }
         if let Err(error) = restarted {
             self.desk.judge().violate(now, Rule::Platform, format!("the engine: {error}"));

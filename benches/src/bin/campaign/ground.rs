@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use lb_examples::{Balancer, DEMO_IMAGE, Engine, StageOptions};
 use rustix::process::Signal;
@@ -34,6 +35,7 @@ pub struct Ground {
     pub directory: PathBuf,
     /// The command that restarts the engine.
     pub restart: Option<String>,
+    restarts: AtomicU32,
     /// Held while the campaign lasts.
     _lock: fs::File,
 }
@@ -70,6 +72,7 @@ impl Ground {
                 full_disk: false,
             },
             options,
+            restarts: AtomicU32::new(0),
             _lock: lock(&directory)?,
             directory,
             restart,
@@ -195,7 +198,15 @@ impl Ground {
 
     pub fn restart_engine(&self) -> io::Result<()> {
         let Some(command) = &self.restart else { return Ok(()) };
-        said(&Command::new("sh").args(["-c", command]).output()?).map(drop)
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        let output = Command::new("sh").args(["-c", command]).output();
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        said(&output?).map(drop)
+    }
+
+    /// How often a restart of the engine has begun or ended.
+    pub fn restarts(&self) -> u32 {
+        self.restarts.load(Ordering::Relaxed)
     }
 }
 

@@ -194,6 +194,14 @@ impl Judge {
         }
     }
 
+    /// All instances did.
+    pub fn all_lost(&mut self, at: At, within: Duration, how: &'static str) {
+        let start = at.max(self.hindered);
+        for case in self.cases.values_mut().filter(|case| case.wanted.is_some()) {
+            case.lost(at, start + within, how);
+        }
+    }
+
     /// A request ended.
     pub fn answered(&mut self, answer: &Answer) {
         let Some(case) = self.cases.get_mut(&answer.app) else { return };

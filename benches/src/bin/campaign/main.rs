@@ -16,6 +16,7 @@ mod changes;
 mod client;
 mod desk;
 mod dice;
+mod engine;
 mod faults;
 mod ground;
 mod judge;

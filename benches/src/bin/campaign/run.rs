@@ -22,7 +22,7 @@ use super::keeper::Keeper;
 use super::load::Load;
 use super::platform::Order;
 use super::story::{Act, Story};
-use super::{Arguments, Failure, blocking, watch};
+use super::{Arguments, Failure, blocking, engine, watch};
 
 /// Between two looks while something is waited for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -64,8 +64,11 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         ground,
         keeper,
     };
-    let watch = (campaign.desk.clone(), campaign.ground.clone(), campaign.keeper.clone());
-    let watch = tokio::spawn(watch::watch(watch.0, watch.1, watch.2));
+    let all = || (campaign.desk.clone(), campaign.ground.clone(), campaign.keeper.clone());
+    let (desk, ground, keeper) = all();
+    let watch = tokio::spawn(watch::watch(desk, ground, keeper));
+    let (desk, ground, keeper) = all();
+    let mind = tokio::spawn(engine::mind(desk, ground, keeper));
     let cancelled = tokio::select! {
         biased;
         () = cancelled() => true,
@@ -82,6 +85,7 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         () = campaign.end(!cancelled) => Ok(()),
     };
     watch.abort();
+    mind.abort();
     ended.and_then(|()| campaign.report(arguments, cancelled))
 }
 
