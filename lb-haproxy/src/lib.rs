@@ -52,7 +52,9 @@
 //!
 //! To take a server out without cutting anybody off, first mark it
 //! [`Draining`](lb_core::ServerState::Draining), then look at [`traffic`](lb_core::LoadBalancer::traffic)
-//! until it has none `open` (workers that outlive a reload are counted), then leave it out of the table.
+//! until it has none `open` and none `expected`, then leave it out of the table. Workers that outlive a reload are
+//! counted: each lets its idle HTTP/1 clients send one more request (`option idle-close-on-response`) and leads it
+//! by the states its servers had, so that such clients are expected at all of them.
 //!
 //! HAProxy asks each server what the readiness probe asks it, by the same request, and takes it out after
 //! [`fall`](lb_core::Health::fall) bad answers. It does so by nothing else: what requests meet is not held against

@@ -55,7 +55,8 @@
 //!
 //! Requests, failures and mean time come from log lines to a unix socket (of a connection the first ten requests
 //! each, then every tenth, which counts for ten), `open` from the kernel's table of sockets, which for HTTP
-//! counts kept idle connections too and needs this process in NGINX's network namespace. `queued` is 0, and `up`
+//! counts kept idle connections too and needs this process in NGINX's network namespace. Where a reload keeps idle
+//! clients, those of old workers are `expected` at every server for as long as they are kept. `queued` is 0, and `up`
 //! always true. Lines sent while this process was away are lost. Without a figure a policy holds: missing metrics
 //! never scale in.
 //!

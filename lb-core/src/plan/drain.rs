@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pass::{AppState, Condition, Pass};
 use super::spec::{Place, container_spec};
 use super::{Action, ActionKey, What, address};
-use crate::ledger::{AppLedger, NetworkLedger, Phase, Version, default_drain};
+use crate::ledger::{AppLedger, NetworkLedger, Phase, Version};
 use crate::model::{InstanceId, ServerName, Stop};
 
 /// A reachable balancer that does not put a table in force in which an instance drains, or is gone, is waited for so
@@ -19,7 +19,7 @@ pub(super) fn begin(pass: &mut Pass<'_>, app: &mut AppState<'_>, instances: &[us
         return;
     }
     let (now, seq) = (pass.now.monotonic, pass.seq);
-    let time = app.settings().map_or_else(default_drain, |a| a.stop.drain);
+    let time = app.drain();
     let ledger = app.edit();
     for i in instances {
         let phase = &mut ledger.instances[*i].phase;

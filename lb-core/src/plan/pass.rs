@@ -18,7 +18,9 @@ use super::{
     ObservedInstance, Plan, Reach, Reason, What, World,
 };
 use crate::error::Error;
-use crate::ledger::{AppLedger, HostLedger, InstanceLedger, Ledger, NetworkLedger, Version};
+use crate::ledger::{
+    AppLedger, HostLedger, InstanceLedger, Ledger, NetworkLedger, Version, default_drain,
+};
 use crate::model::{App, AppName, Assignment, HostId, InstanceId, Resources};
 use crate::runtime::Readiness;
 use crate::time::Now;
@@ -326,6 +328,11 @@ impl<'a> AppState<'a> {
 
     pub(super) fn id(&self, index: usize) -> InstanceId {
         self.ledger.instances[index].id(&self.name)
+    }
+
+    /// How long its instances drain, at most: as one that says nothing, where what it says is not known.
+    pub(super) fn drain(&self) -> Duration {
+        self.settings().map_or_else(default_drain, |app| app.stop.drain)
     }
 
     /// How many live instances are ready.

@@ -216,7 +216,7 @@ fn crashed(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize, how: Ending) {
 
 /// Forgets the instance and lets its address and ports rest.
 pub(super) fn remove(pass: &mut Pass<'_>, app: &mut AppState<'_>, i: usize) {
-    let drain = app.settings().map(|a| a.stop.drain).unwrap_or_default();
+    let drain = app.drain();
     let resources = app.settings().map(|a| a.resources).unwrap_or_default();
     let record = app.edit().instances.remove(i);
     let fact = app.facts.remove(i);

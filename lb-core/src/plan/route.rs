@@ -17,9 +17,7 @@ use super::memo::{AppMemo, AppRoutes, NamedBackend, RouteInputs};
 use super::pass::{AppState, Condition, HostState, Pass};
 use super::place::has_labels;
 use crate::ledger::{Closing, InstanceLedger, Phase};
-use crate::model::{
-    App, BackendName, Balance, Exposure, HostId, PortName, Protocol, ServerName, Stop,
-};
+use crate::model::{App, BackendName, Balance, Exposure, HostId, PortName, Protocol, ServerName};
 use crate::routing::{Backend, FULL_WEIGHT, Server, ServerState};
 
 /// How long tables wait for adopted instances to be probed, after a ledger was lost.
@@ -158,7 +156,7 @@ fn expose(pass: &Pass<'_>, app: &mut AppState<'_>, exposed: &[u32], is_empty: bo
         return;
     }
     let seq = pass.seq;
-    let drain = app.settings().map_or_else(|| Stop::default().drain, |a| a.stop.drain);
+    let drain = app.drain();
     let ledger = app.edit();
     let gone: Vec<HostId> = ledger.exposed.difference(&now).cloned().collect();
     if is_empty {

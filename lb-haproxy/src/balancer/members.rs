@@ -9,7 +9,7 @@ use lb_core::{BackendName, ServerName};
 use tokio::time::{Instant, sleep};
 
 use super::server::{BackendServers, ServerEntry, Servers};
-use crate::control::{Change, RowKind, Session, Sessions, Stat, Verdict, sessions};
+use crate::control::{Change, RowKind, Session, SessionEntry, Sessions, Stat, Verdict, sessions};
 use crate::layout;
 
 /// How long a server that stands in the way of another is tried to be deleted: longer than the default `timeout
@@ -24,6 +24,13 @@ pub(crate) struct Member {
     pub backend: BackendName,
     pub server: ServerName,
     pub id: u32,
+}
+
+impl Member {
+    /// What sessions that lead to it have as their target.
+    pub(super) fn target(&self) -> (&str, &str) {
+        (self.backend.as_str(), self.server.as_str())
+    }
 }
 
 /// Servers as a running HAProxy shows them.
@@ -293,9 +300,8 @@ async fn remove(
     }
     run(session, &each(members, Change::Maint)).await?;
     let open = sessions(session).await?;
-    let leading: BTreeSet<_> =
-        open.entries.iter().map(|s| (s.backend.as_str(), s.server.as_str())).collect();
-    let is_led_to = |m: &Member| leading.contains(&(m.backend.as_str(), m.server.as_str()));
+    let led_to: BTreeSet<_> = open.entries.iter().map(SessionEntry::target).collect();
+    let is_led_to = |m: &Member| led_to.contains(&m.target());
     shut(session, members, &open).await?;
     let (free, mut left): (Vec<_>, Vec<_>) =
         members.iter().cloned().partition(|m| open.whole && closed.contains(m) && !is_led_to(m));
@@ -319,10 +325,8 @@ async fn clear(session: &mut Session, members: &[Member]) -> Result<Vec<Member>,
 /// Shuts the connections the servers hold. A request that still tries to connect is left to find out: the
 /// server may be dead, and another one answers it.
 async fn shut(session: &mut Session, members: &[Member], open: &Sessions) -> Result<(), Failure> {
-    let servers: BTreeSet<_> =
-        members.iter().map(|m| (m.backend.as_str(), m.server.as_str())).collect();
-    let held =
-        open.entries.iter().filter(|s| servers.contains(&(s.backend.as_str(), s.server.as_str())));
+    let servers: BTreeSet<_> = members.iter().map(Member::target).collect();
+    let held = open.entries.iter().filter(|s| servers.contains(&s.target()));
     let (connecting, established): (Vec<_>, Vec<_>) = held.partition(|s| s.connecting);
     if connecting.is_empty() && !(established.is_empty() && open.whole) {
         return run(session, &each(members, Change::Shut)).await;

@@ -91,8 +91,7 @@ impl Engine {
         if let Some(force) = &mut self.force {
             force.old_workers = !old.is_empty();
         }
-        let gone: BTreeSet<_> =
-            gone.iter().map(|m| (m.backend.as_str(), m.server.as_str())).collect();
+        let gone: BTreeSet<_> = gone.iter().map(Member::target).collect();
         for worker in old {
             let sessions = match self.of_old(worker, Master::sessions).await {
                 Ok(sessions) => sessions.unwrap_or_default(),
@@ -102,7 +101,7 @@ impl Engine {
                 }
             };
             for session in sessions {
-                let goes = gone.contains(&(session.backend.as_str(), session.server.as_str()));
+                let goes = gone.contains(&session.target());
                 if goes && !session.connecting {
                     self.master.shut(worker, &session).await?;
                 }

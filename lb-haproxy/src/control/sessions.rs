@@ -15,6 +15,11 @@ pub(crate) struct SessionEntry {
 const ESTABLISHED: u32 = 8;
 
 impl SessionEntry {
+    /// Its backend and server.
+    pub(crate) fn target(&self) -> (&str, &str) {
+        (&self.backend, &self.server)
+    }
+
     /// Whether it leads to a server, or is about to.
     pub(crate) fn has_server(&self) -> bool {
         self.server != "<none>"
