@@ -64,7 +64,7 @@ impl Faults {
         let others = self.others_serve(app, &living, 1).await;
         let now = self.desk.now();
         let gone = self.able() + NOTICED + HUNG;
-        let until = if others { now + NOTICED } else { gone };
+        let until = if others { self.able() + NOTICED } else { gone };
         {
             let mut judge = self.desk.judge();
             judge.excuse(now, Scope::App(app), Excused::All, until, "an instance hangs");
