@@ -29,23 +29,32 @@ pub async fn mind(desk: Arc<Desk>, ground: Arc<Ground>, keeper: Arc<Keeper>) {
         // One that is being restarted does not answer either.
         if answer.is_err() && ground.restarts() == restarts {
             desk.say("engine", "hangs by itself: it and the platform are started again");
-            start_again(from, &desk, &ground, &keeper).await;
+            tokio::join!(restart(&desk, &ground, from, At::ZERO, WHY), keeper.kill());
+            if let Err(error) = keeper.start().await {
+                desk.say("platform", &format!("cannot be started: {error}"));
+            }
         }
     }
 }
 
-async fn start_again(from: At, desk: &Desk, ground: &Arc<Ground>, keeper: &Keeper) {
-    desk.judge().excuse(from, Scope::All, Excused::All, At::MAX, WHY);
-    keeper.kill().await;
+/// Restarts it, and tells the judge what that excuses, from when, and what is owed once there is a platform again.
+pub async fn restart(
+    desk: &Desk,
+    ground: &Arc<Ground>,
+    from: At,
+    platform_back: At,
+    why: &'static str,
+) {
+    desk.judge().excuse(from, Scope::All, Excused::All, At::MAX, why);
     let engine = ground.clone();
     let restarted = blocking(move || engine.restart_engine()).await;
-    let started = keeper.start().await;
-    let back = desk.now() + ENGINE_BACK;
+    let now = desk.now();
+    let back = now.max(platform_back) + ENGINE_BACK;
     let mut judge = desk.judge();
-    judge.ends(WHY, back);
+    judge.ends(why, back);
     judge.hinder(from, back);
-    judge.all_lost(from, REPLACED, WHY);
-    if let Err(error) = restarted.and(started) {
-        judge.violate(desk.now(), Rule::Platform, format!("the engine: {error}"));
+    judge.all_lost(from, REPLACED, why);
+    if let Err(error) = restarted {
+        judge.violate(now, Rule::Platform, format!("the engine: {error}"));
     }
 }

@@ -11,16 +11,14 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::bounds::{
-    BALANCER_BACK, ENGINE_BACK, LED, NETWORK_BACK, PLATFORM_BACK, REPLACED, RETRIED,
-};
+use super::bounds::{BALANCER_BACK, LED, NETWORK_BACK, PLATFORM_BACK, RETRIED};
 use super::changes::Changes;
 use super::desk::Desk;
 use super::ground::Ground;
 use super::judge::{At, Excused, Rule, Scope};
 use super::keeper::Keeper;
 use super::story::{Fault, File};
-use super::{blocking, census};
+use super::{blocking, census, engine};
 
 /// Does what goes wrong.
 #[derive(Debug)]
@@ -54,7 +52,11 @@ impl Faults {
             Fault::BalancerKilled => self.kill_balancer(),
             Fault::BalancerPaused { time } => self.pause_balancer(*time),
             Fault::NetworkRemoved => self.remove_network().await,
-            Fault::EngineRestarted => self.restart_engine().await,
+            Fault::EngineRestarted => {
+                let (now, back, why) =
+                    (self.desk.now(), self.platform_back, "the engine was restarted");
+                engine::restart(&self.desk, &self.ground, now, back, why).await;
+            }
             Fault::DiskFull { time } => self.fill_disk(*time),
             Fault::Damaged { file: File::Balancer, damage } => self.damage_balancer(*damage),
             Fault::Damaged { file, damage } => self.damage(*file, *damage, changes).await,
@@ -140,25 +142,6 @@ impl Faults {
         let ground = self.ground.clone();
         if let Err(error) = blocking(move || ground.remove_networks()).await {
             self.desk.say("fault", &format!("the network stays: {error}"));
-        }
-    }
-
-    async fn restart_engine(&self) {
-        let before = self.desk.now();
-        let why = "the engine was restarted";
-        self.desk.judge().excuse(before, Scope::All, Excused::All, At::MAX, why);
-        let ground = self.ground.clone();
-        let restarted = blocking(move || ground.restart_engine()).await;
-        let now = self.desk.now();
-        let back = now.max(self.platform_back) + ENGINE_BACK;
-        {
-            let mut judge = self.desk.judge();
-            judge.ends(why, back);
-            judge.hinder(before, back);
-            judge.all_lost(before, REPLACED, why);
-        }
-        if let Err(error) = restarted {
-            self.desk.judge().violate(now, Rule::Platform, format!("the engine: {error}"));
         }
     }
 
