@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use lb_core::conformance::strategies::table;
+use lb_conformance::strategies::table;
 use lb_core::{ConfigRenderer, ErrorKind, RoutingTable};
 use lb_fuzz::{check_message, choice, joined_tables, nginx, real_certificate};
 use lb_nginx::{NginxRenderer, Version, fuzzing};

@@ -1,6 +1,7 @@
 //! Containers on one host.
 
 mod container;
+mod held;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::container::{
     Container, ContainerId, ContainerState, Exit, Readiness, RuntimeEvent, Usage,
 };
+pub use self::held::AsRuntime;
 pub use self::spec::{
     Attachment, Capability, ContainerSpec, NetworkSpec, Privileges, Publish, Restart, Role,
     SpecHash, label,

@@ -7,7 +7,7 @@ mod common;
 mod haproxy;
 
 use common::text_of;
-use lb_core::conformance::strategies::{certificate, table};
+use lb_conformance::strategies::{certificate, table};
 use lb_core::{CertificatePem, ConfigRenderer, Fragment};
 use lb_haproxy::HaproxyRenderer;
 use lb_test_support::tls;

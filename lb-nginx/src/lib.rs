@@ -97,7 +97,7 @@ mod version;
 pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancer, NginxBalancerBuilder,
 };
-pub use lb_template::{
+pub use lb_balancer::template::{
     LOOP_STEPS, MAX_OUTPUT_BYTES, MAX_TEMPLATE_BRACKETS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_DEPTH,
     MAX_TEMPLATE_STEPS, MAX_TEMPLATE_TAGS,
 };

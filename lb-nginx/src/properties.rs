@@ -6,7 +6,7 @@ mod nginx;
 
 use std::collections::BTreeSet;
 
-use lb_core::conformance::strategies::table;
+use lb_conformance::strategies::table;
 use lb_core::{CertificatePem, ConfigRenderer, Fragment, Listener, RoutingTable};
 use lb_test_support::tls;
 use proptest::prelude::*;

@@ -82,8 +82,9 @@ macro_rules! name {
     };
 }
 
-/// `field "value"`, the value cut and escaped so that a hostile one cannot break a log line.
-pub(crate) fn shown(what: &str, value: &str) -> String {
+/// `what "value"` for errors and logs: the value cut after 64 characters and escaped, so that a hostile one cannot break
+/// a line.
+pub fn shown(what: &str, value: &str) -> String {
     const SHOWN: usize = 64;
     match value.char_indices().nth(SHOWN) {
         None => format!("{what} {value:?}"),

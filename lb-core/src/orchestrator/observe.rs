@@ -72,7 +72,7 @@ impl Observer {
         loop {
             let _ = AssertUnwindSafe(self.observe()).catch_unwind().await;
             tracing::error!(host = %self.link.host, "the observer panicked");
-            tokio::time::sleep(backoff.next()).await;
+            tokio::time::sleep(backoff.delay()).await;
         }
     }
 
@@ -100,7 +100,7 @@ impl Observer {
     /// Until the next look, if nothing asks for one.
     fn pause(&self, error: Option<&Error>, backoff: &mut Backoff, jitter: &mut Random) -> Duration {
         if error.is_some() {
-            return backoff.next();
+            return backoff.delay();
         }
         backoff.reset();
         let resync = self.settings.resync;
@@ -302,10 +302,10 @@ impl Ears {
             Some(Ok(_)) => self.backoff.reset(),
             Some(Err(error)) => {
                 tracing::debug!(%error, "engine events");
-                self.deaf = Some(self.backoff.next());
+                self.deaf = Some(self.backoff.delay());
             }
             None => {
-                (self.ended, self.deaf) = (true, Some(self.backoff.next()));
+                (self.ended, self.deaf) = (true, Some(self.backoff.delay()));
             }
         }
     }
