@@ -1,11 +1,11 @@
+#![forbid(unsafe_code)]
 //! A platform on a real engine, its client, and the waiting for what should come.
-#![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 #![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    unused_macros,
-    reason = "each test program uses its part"
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    missing_debug_implementations,
+    reason = "helpers of tests"
 )]
 
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use lb_core::{
     App, AppName, AppSpec, AppStatus, Container, FileAppStore, FileLeadership, FileLedgerStore,
     InstanceId, LoopSettings, Orchestrator, Replicas, Role,
 };
-use lb_examples::{DEMO_HOST, Engine, Stage, StageOptions};
+pub use lb_examples::Engine;
+use lb_examples::{DEMO_HOST, Stage, StageOptions};
 use lb_load::{Counts, Load, Plan};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -27,25 +28,25 @@ use tokio::sync::{Mutex, MutexGuard};
 pub const STEP: Duration = Duration::from_secs(120);
 
 /// One test for each engine and name.
+#[macro_export]
 macro_rules! each_engine {
     ($($name:ident),+ $(,)?) => { $(
         mod $name {
             #[tokio::test(flavor = "multi_thread")]
             async fn local() {
-                let _one_at_a_time = crate::support::turn("local").await;
-                super::$name(lb_examples::Engine::Local).await;
+                let _one_at_a_time = $crate::turn("local").await;
+                super::$name($crate::Engine::Local).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
             #[ignore = "needs LB_TEST_DOCKER, LB_TEST_HAPROXY_IMAGE, LB_TEST_APP_IMAGE (testbed/up)"]
             async fn docker() {
-                let _one_at_a_time = crate::support::turn("docker").await;
-                super::$name(lb_examples::Engine::Docker).await;
+                let _one_at_a_time = $crate::turn("docker").await;
+                super::$name($crate::Engine::Docker).await;
             }
         }
     )+ };
 }
-pub(crate) use each_engine;
 
 /// All tests on an engine use one cluster's name there, so they take turns.
 pub async fn turn(engine: &str) -> MutexGuard<'static, ()> {
@@ -228,3 +229,8 @@ pub fn run(program: &Path, arguments: &[&str]) -> String {
     assert!(output.status.success(), "{}: {}\n{out}{err}", program.display(), output.status);
     out.into_owned()
 }
+
+/// The README's program is compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
