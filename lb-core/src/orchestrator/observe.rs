@@ -169,8 +169,9 @@ impl Observer {
         let logs = handle.runtime.logs(name, LAST_LINES);
         let mut text =
             bounded("read logs", host, LAST_WORDS_WITHIN, logs).await.unwrap_or_default();
-        let start = text.ceil_char_boundary(text.len().saturating_sub(LAST_WORDS));
-        text.split_off(start)
+        let most = text.len().saturating_sub(LAST_WORDS);
+        let start = (most..text.len()).find(|at| text.is_char_boundary(*at));
+        text.split_off(start.unwrap_or(text.len()))
     }
 
     fn balancer(&self, traffic: &Traffic) -> ObservedBalancer {
