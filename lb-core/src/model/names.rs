@@ -4,6 +4,7 @@
 //! or a runtime-API command without escaping: no type below admits white space, quotes, control
 //! characters or non-ASCII. The one exception is [`EnvName`], which no balancer sees.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -56,6 +57,13 @@ macro_rules! name {
 
         impl AsRef<str> for $type {
             fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        // Names compare and hash as their texts, so that maps by name are asked by text.
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
                 &self.0
             }
         }
