@@ -80,10 +80,6 @@
 //! ([`as_process`](NginxBalancerBuilder::as_process)). Dropping the balancer leaves it serving, and the next
 //! balancer on the same directory takes it over as it is.
 
-// The reader of `fuzz/`, which the properties share, names this crate.
-#[cfg(test)]
-extern crate self as lb_nginx;
-
 mod balancer;
 mod control;
 #[cfg(any(fuzzing, test))]

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 pub use self::table::holds;
 pub use self::tame::tame;
+pub use lb_nginx::Version;
 
 /// Most bytes of a word (`NGX_CONF_BUFFER`, which a word and what follows it must fit).
 const MAX_WORD: usize = 4096;
