@@ -17,7 +17,7 @@ pub enum Failure {
     Connect {
         /// Of the socket.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         source: io::Error,
     },
     /// It took a command and has not answered.
@@ -63,13 +63,13 @@ pub enum Failure {
     /// It does not start.
     #[error("cannot be started: {message}")]
     Start {
-        /// Why.
+        /// The reason, for people.
         message: String,
     },
     /// Nobody could say whether the configuration is right.
     #[error("the check could not be run: {message}")]
     Checker {
-        /// Why.
+        /// The reason, for people.
         message: String,
     },
     /// It took the new configuration and does not run it.

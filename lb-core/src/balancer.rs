@@ -82,7 +82,7 @@ pub trait LoadBalancer: Debug + Send + Sync + 'static {
 /// What a balancer is and can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerInfo {
-    /// `haproxy`, `nginx`, `local`, ...
+    /// Its product, in lower case, such as `local`.
     pub name: String,
     /// Its version; empty until it has started, where nobody can tell before.
     pub version: String,
@@ -135,7 +135,7 @@ pub enum Membership {
 pub struct Applied {
     /// The hash of the table asked for, now in force but for what was set aside.
     pub table: TableHash,
-    /// How.
+    /// How the balancer took it over.
     pub change: Change,
     /// What was left out, and why.
     pub set_aside: BTreeMap<SetAside, String>,

@@ -112,7 +112,7 @@ pub trait ContainerRuntime: Debug + Send + Sync + 'static {
 /// What an engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
-    /// `docker`, `podman`, `local`, ...
+    /// Its product, in lower case, such as `local`.
     pub name: String,
     /// Its version.
     pub version: String,

@@ -100,7 +100,7 @@ fn content_length(line: &str) -> Option<usize> {
 #[derive(Debug)]
 pub struct Connection {
     stream: BufReader<TcpStream>,
-    /// Who greeted.
+    /// The name of the server that answered.
     pub server: String,
 }
 

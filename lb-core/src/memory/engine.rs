@@ -466,7 +466,7 @@ fn taken(spec: &ContainerSpec, why: &str) -> Error {
 }
 
 impl Entry {
-    /// An exited container has lost its address and ports, as on Docker.
+    /// An exited container has lost its address and ports, as on real engines.
     fn holds_resources(&self) -> bool {
         !matches!(self.state, ContainerState::Exited(_))
     }

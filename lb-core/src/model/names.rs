@@ -179,7 +179,7 @@ name! {
     CookieName, "cookie", |s| text(s, 1, 64, b"_-", "must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'")
 }
 name! {
-    /// A user in the container, `name`, `uid` or `name:group`: as Docker's `--user`.
+    /// A user in the container, `name`, `uid` or `name:group`, as engines take it (`--user`).
     UserName, "user", |s| match s.split_once(':') {
         _ if s.len() > 64 => Err(USER_RULE),
         Some((user, group)) => text(user, 1, 32, b"_.-", USER_RULE).and_then(|()| text(group, 1, 32, b"_.-", USER_RULE)),

@@ -55,7 +55,7 @@ impl InForce {
     }
 }
 
-/// What answers.
+/// What was found running.
 #[derive(Debug)]
 pub(crate) enum Met {
     /// Nobody.

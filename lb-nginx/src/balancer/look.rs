@@ -14,7 +14,7 @@ const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Time between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// What answers.
+/// What was found running.
 #[derive(Debug)]
 pub(crate) enum Met {
     /// Nobody.
