@@ -12,6 +12,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::Failure;
 use super::desk::Desk;
 use super::judge::Rule;
 use super::platform::{Order, Word};
@@ -74,6 +75,20 @@ impl Keeper {
         if first.is_none() {
             *first = Some(self.spawn()?);
         }
+        Ok(())
+    }
+
+    /// Starts it for the first time. One that ends before it answers has wrong arguments, or no engine: it says so in its
+    /// last line.
+    pub async fn begin(&self) -> Result<(), Failure> {
+        let mut process = self.spawn()?;
+        if let Err(error) = process.ask(&Order::Look).await {
+            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let said =
+                said.trim().lines().next_back().map_or_else(|| error.to_string(), str::to_owned);
+            return Err(format!("the platform does not start: {said}").into());
+        }
+        *self.first.lock().await = Some(process);
         Ok(())
     }
 
