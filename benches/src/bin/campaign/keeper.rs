@@ -83,9 +83,10 @@ impl Keeper {
     pub async fn begin(&self) -> Result<(), Failure> {
         let mut process = self.spawn()?;
         if let Err(error) = process.ask(&Order::Look).await {
-            let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let said =
-                said.trim().lines().next_back().map_or_else(|| error.to_string(), str::to_owned);
+            let error = error.to_string();
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let said = log.trim().lines().next_back().unwrap_or(&error);
+            let said = said.trim_start_matches("error: ");
             return Err(format!("the platform does not start: {said}").into());
         }
         *self.first.lock().await = Some(process);
