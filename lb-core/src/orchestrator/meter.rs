@@ -133,10 +133,30 @@ pub(super) struct TrafficMeter {
     missed: bool,
 }
 
+/// What is kept of a reading: not each server's, of which there are many.
 #[derive(Debug)]
 struct Counters {
     at: Duration,
-    backends: BTreeMap<BackendName, BackendTraffic>,
+    backends: BTreeMap<BackendName, Counter>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counter {
+    requests: u64,
+    failures: u64,
+    response_time: Option<f64>,
+    servers: u32,
+}
+
+impl Counter {
+    fn of(traffic: &BackendTraffic) -> Self {
+        Self {
+            requests: traffic.requests,
+            failures: traffic.failures,
+            response_time: traffic.response_time.filter(|t| t.is_finite() && *t >= 0.0),
+            servers: u32::try_from(traffic.servers.len()).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -153,8 +173,9 @@ impl TrafficMeter {
             self.missed = true;
             return;
         };
-        let counters = Counters { at, backends: traffic.backends };
-        for (name, now) in &counters.backends {
+        let backends = traffic.backends.iter().map(|(name, now)| (name.clone(), Counter::of(now)));
+        let counters = Counters { at, backends: backends.collect() };
+        for (name, now) in &traffic.backends {
             let before = self.last.as_ref().map(|last| last.backends.get(name));
             let gathered = self.gathered.entry(name.clone()).or_default();
             gathered.concurrency += now.in_flight + now.queued;
@@ -182,15 +203,15 @@ impl TrafficMeter {
         if missed || over <= 0.0 {
             return None;
         }
-        let rates = last.backends.iter().map(|(name, traffic)| {
+        let rates = last.backends.iter().map(|(name, counter)| {
             let none = Gathered::default();
             let gathered = gathered.get(name).unwrap_or(&none);
             let rate = BackendRate {
                 requests: gathered.requests as f64 / over,
                 failures: gathered.failures as f64 / over,
                 concurrency: gathered.concurrency as f64 / f64::from(readings.max(1)),
-                response_time: traffic.response_time.filter(|t| t.is_finite() && *t >= 0.0),
-                servers: u32::try_from(traffic.servers.len()).unwrap_or(u32::MAX),
+                response_time: counter.response_time,
+                servers: counter.servers,
             };
             (name.clone(), rate)
         });
