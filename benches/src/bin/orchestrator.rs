@@ -148,7 +148,9 @@ impl Cluster {
             if n == 0 {
                 facts.labels.insert(LABEL.0.parse()?, LABEL.1.parse()?);
             }
-            Ok((facts, MemoryRuntime::new(), MemoryBalancer::new()))
+            let balancer = MemoryBalancer::new();
+            balancer.remember(1);
+            Ok((facts, MemoryRuntime::new(), balancer))
         };
         let hosts = (0..arguments.hosts.max(1)).map(host).collect::<Result<_, Failure>>()?;
         let apps = MemoryAppStore::default();
