@@ -2,8 +2,6 @@
 //! What several fuzz targets use.
 
 pub mod given;
-pub mod haproxy;
-pub mod nginx;
 #[path = "../../lb-core/tests/plan_sim/mod.rs"]
 pub mod plan_sim;
 

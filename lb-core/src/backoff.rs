@@ -11,7 +11,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The waits of one subject. Equal seeds give equal waits: there is no ambient randomness here.
 #[derive(Debug, Clone)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
     longest: Duration,
     jitter: Random,
@@ -19,25 +19,26 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     /// For a subject named by `seed`: different subjects do not retry in step.
-    pub(crate) fn new(seed: &str) -> Self {
+    pub fn new(seed: &str) -> Self {
         Self { failures: 0, longest: LONGEST, jitter: Random::named(seed) }
     }
 
     /// With another longest wait.
-    pub(crate) const fn up_to(self, longest: Duration) -> Self {
+    #[must_use]
+    pub const fn up_to(self, longest: Duration) -> Self {
         Self { longest, ..self }
     }
 
     /// The next wait: half of it fixed, half of it random ("equal jitter", AWS Architecture Blog,
     /// "Exponential Backoff And Jitter").
-    pub(crate) fn next(&mut self) -> Duration {
+    pub fn delay(&mut self) -> Duration {
         let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         self.jitter.between(full / 2, full)
     }
 
     /// It went well: the next failure waits the first time again.
-    pub(crate) const fn reset(&mut self) {
+    pub const fn reset(&mut self) {
         self.failures = 0;
     }
 }
@@ -50,7 +51,7 @@ mod tests {
     fn waits_grow_stay_capped_and_repeat_from_the_seed() {
         let waits = |seed| {
             let mut backoff = Backoff::new(seed);
-            (0..40).map(|_| backoff.next()).collect::<Vec<_>>()
+            (0..40).map(|_| backoff.delay()).collect::<Vec<_>>()
         };
         let a = waits("a");
         assert_eq!(a, waits("a"));
@@ -65,9 +66,9 @@ mod tests {
     fn success_starts_over() {
         let mut backoff = Backoff::new("a");
         for _ in 0..10 {
-            backoff.next();
+            backoff.delay();
         }
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.delay() <= FIRST);
     }
 }

@@ -12,7 +12,6 @@ mod lies;
 mod registry;
 mod runtime;
 mod stores;
-#[cfg(feature = "sim")]
 mod truth;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,9 +25,7 @@ pub use self::runtime::{EVENTS_KEPT, MemoryRuntime};
 pub use self::stores::{
     MemoryAppStore, MemoryLeadership, MemoryLedgerStore, MemoryLoadStore, SAMPLES_KEPT,
 };
-
-#[cfg(feature = "sim")]
-pub(crate) use self::truth::Held;
+pub use self::truth::HeldContainer;
 
 /// The state behind a handle; a panic of another holder does not spread.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -66,16 +66,16 @@ pub enum Action {
     EnsureNetwork(NetworkSpec),
     /// Make sure the image is there, make and start the instance.
     Run {
-        /// Which.
+        /// The instance.
         id: InstanceId,
-        /// How.
+        /// What it is made from.
         spec: Box<ContainerSpec>,
         /// Login at the image's registry.
         auth: Option<RegistryAuth>,
     },
     /// Stop and remove the instance.
     Stop {
-        /// Which.
+        /// The instance.
         id: InstanceId,
         /// Time between signal and kill.
         grace: Duration,

@@ -1,6 +1,7 @@
 //! Containers on one host.
 
 mod container;
+mod held;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::container::{
     Container, ContainerId, ContainerState, Exit, Readiness, RuntimeEvent, Usage,
 };
+pub use self::held::AsRuntime;
 pub use self::spec::{
     Attachment, Capability, ContainerSpec, NetworkSpec, Privileges, Publish, Restart, Role,
     SpecHash, label,
@@ -110,7 +112,7 @@ pub trait ContainerRuntime: Debug + Send + Sync + 'static {
 /// What an engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
-    /// `docker`, `podman`, `local`, ...
+    /// Its product, in lower case, such as `local`.
     pub name: String,
     /// Its version.
     pub version: String,

@@ -92,7 +92,7 @@ const fn is_sane(figure: f64) -> bool {
 /// not finite counts, and comes back, as that.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoadSample {
-    /// When.
+    /// When it was measured.
     pub at: Now,
     /// The time it covers.
     pub over: Duration,
@@ -163,7 +163,7 @@ pub enum Decision {
     Want {
         /// The count, before limits.
         count: u32,
-        /// Why.
+        /// The reason, for people.
         reason: String,
     },
 }

@@ -2,8 +2,8 @@
 
 mod builder;
 
-use lb_core::engine::{EngineRuntime, OnEngine};
-use lb_core::{ClusterId, Result};
+use lb_core::{AsRuntime, ClusterId, Result};
+use lb_engine::EngineRuntime;
 
 pub use self::builder::{DockerRuntimeBuilder, Logs};
 use crate::api::DockerApi;
@@ -34,10 +34,10 @@ impl DockerRuntime {
     }
 }
 
-impl OnEngine for DockerRuntime {
-    type Api = DockerApi;
+impl AsRuntime for DockerRuntime {
+    type Runtime = EngineRuntime<DockerApi>;
 
-    fn on_engine(&self) -> &EngineRuntime<DockerApi> {
+    fn as_runtime(&self) -> &Self::Runtime {
         &self.0
     }
 }

@@ -137,8 +137,11 @@ impl Faults {
         self.around(op, subject, std::future::ready(()).map(|()| work())).await
     }
 
-    /// The same around another backend's call.
-    pub(crate) async fn around<T>(
+    /// Does `work`, another backend's call `op` on `subject`, with the faults asked for.
+    ///
+    /// # Errors
+    /// Those asked for, else what `work` gives.
+    pub async fn around<T>(
         &self,
         op: Op,
         subject: &str,

@@ -44,7 +44,7 @@ impl Deployment {
         Self { platform, app, generation }
     }
 
-    /// Which app.
+    /// The app that was deployed.
     pub const fn app(&self) -> &AppName {
         &self.app
     }

@@ -23,11 +23,11 @@ pub(super) const EVENTS_KEPT: usize = 1024;
 pub struct Event {
     /// When, by the wall clock.
     pub at: jiff::Timestamp,
-    /// What.
+    /// What happened.
     pub what: Happened,
 }
 
-/// What happened.
+/// What an event tells.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -44,9 +44,9 @@ pub enum Happened {
     HostAnswers(HostId),
     /// A host does not answer; what runs there is left alone.
     HostSilent {
-        /// Which.
+        /// The host.
         host: HostId,
-        /// Why.
+        /// The error.
         error: Error,
     },
     /// The registry is not believed: nobody is replaced.
@@ -59,64 +59,64 @@ pub enum Happened {
     AppRemoved(AppName),
     /// A long step of fetching an image.
     Fetching {
-        /// Where.
+        /// The host.
         host: HostId,
         /// How far it is.
         step: ProgressStep,
     },
     /// An app's image was resolved.
     Resolved {
-        /// Whose.
+        /// The app.
         app: AppName,
-        /// To what.
+        /// What its tag means at its registry now.
         digest: ImageDigest,
     },
     /// An instance was started.
     Started {
-        /// Which.
+        /// The instance.
         id: InstanceId,
-        /// Where.
+        /// The host.
         host: HostId,
     },
     /// An instance may take traffic.
     Ready {
-        /// Which.
+        /// The instance.
         id: InstanceId,
-        /// Where.
+        /// The host.
         host: HostId,
     },
     /// An instance may no longer take traffic.
     Unready {
-        /// Which.
+        /// The instance.
         id: InstanceId,
-        /// Where.
+        /// The host.
         host: HostId,
         /// What the check said.
         reason: String,
     },
     /// An instance ended by itself.
     Died {
-        /// Which.
+        /// The instance.
         id: InstanceId,
-        /// Where.
+        /// The host.
         host: HostId,
-        /// How.
+        /// Exit code, and the last lines it wrote.
         exit: Exit,
     },
     /// An instance was stopped and removed.
     Stopped {
-        /// Which.
+        /// The instance.
         id: InstanceId,
-        /// Where.
+        /// The host.
         host: HostId,
     },
     /// A host's balancer has a table in force.
     Applied {
-        /// Where.
+        /// The host.
         host: HostId,
-        /// Which.
+        /// The hash of the table.
         table: TableHash,
-        /// How.
+        /// How the balancer took it over.
         change: Change,
         /// What was left out, and why, in words.
         set_aside: Vec<String>,
@@ -125,11 +125,11 @@ pub enum Happened {
     Cleared(HostId),
     /// An action failed.
     Failed {
-        /// Where.
+        /// The host.
         host: HostId,
-        /// What.
+        /// The action that failed.
         action: ActionKey,
-        /// Why.
+        /// The error.
         error: Error,
     },
     /// The planner decided something, or something stands in its way. Told once while it lasts.
@@ -138,7 +138,7 @@ pub enum Happened {
     Trouble {
         /// Which: `apps`, `ledger`, `load`, `leadership`, `planner`.
         part: &'static str,
-        /// Why.
+        /// The error.
         error: Error,
     },
     /// This reader was too slow and missed so many events.

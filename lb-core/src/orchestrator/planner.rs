@@ -11,7 +11,7 @@ type Brain = dyn Fn(&World, &Ledger, Now) -> Plan + Send + Sync;
 
 /// [`plan`], or what the simulation puts in its place.
 #[derive(Clone)]
-pub(crate) struct Planner(Arc<Brain>);
+pub struct Planner(Arc<Brain>);
 
 impl Default for Planner {
     fn default() -> Self {
@@ -21,10 +21,7 @@ impl Default for Planner {
 
 impl Planner {
     /// Another one.
-    #[cfg(feature = "sim")]
-    pub(crate) fn new(
-        brain: impl Fn(&World, &Ledger, Now) -> Plan + Send + Sync + 'static,
-    ) -> Self {
+    pub fn new(brain: impl Fn(&World, &Ledger, Now) -> Plan + Send + Sync + 'static) -> Self {
         Self(Arc::new(brain))
     }
 

@@ -261,7 +261,7 @@ pub enum Done {
     Plain,
     /// The balancer says that a table is in force.
     Applied {
-        /// Which.
+        /// The hash of the table.
         table: TableHash,
         /// Whether all of it is: nothing was set aside.
         whole: bool,

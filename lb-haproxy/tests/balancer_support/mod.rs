@@ -41,10 +41,7 @@ impl Bench {
     }
 
     fn made(renderer: Arc<dyn lb_core::ConfigRenderer>, program: PathBuf) -> Self {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-            .with_test_writer()
-            .try_init();
+        lb_test_support::log();
         let dir = tempfile::Builder::new().prefix("lbh").tempdir_in("/tmp").unwrap();
         let balancer = balancer(dir.path(), renderer, program);
         Self { dir, balancer }
