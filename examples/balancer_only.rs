@@ -1,6 +1,6 @@
 //! Endpoints a platform already has, balanced by HAProxy: no orchestrator, no containers.
 //!
-//! `cargo run -p lb-examples --features haproxy --example balancer_only -- --server 127.0.0.1:9001 --server 127.0.0.1:9002 --port 8080`
+//! `cargo run --example balancer_only -- --server 127.0.0.1:9001 --server 127.0.0.1:9002 --port 8080`
 //! starts a HAProxy (Debian: `apt-get install haproxy`), which goes on after the program has ended. The same with
 //! other servers changes it, with `--end` it ends.
 //!

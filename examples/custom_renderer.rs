@@ -1,7 +1,7 @@
 //! A renderer of one's own: a routing table as a list for people, and the same table by the built-in
 //! HAProxy renderer with one template replaced.
 //!
-//! `cargo run -p lb-examples --features haproxy --example custom_renderer`
+//! `cargo run --example custom_renderer`
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for people")]
 

@@ -1,6 +1,6 @@
 //! An app from a TOML file, on processes of this machine, until Ctrl-C.
 //!
-//! `cargo run -p lb-examples --example deploy_file -- examples/apps/hello.toml`
+//! `cargo run --example deploy_file -- examples/apps/hello.toml`
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for people")]
 

@@ -1,6 +1,6 @@
 //! The planner as a library: no engine, no loop, no clock. What would be done for this app on these hosts?
 //!
-//! `cargo run -p lb-examples --example plan_only`
+//! `cargo run --example plan_only`
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, reason = "a program for people")]
 

@@ -1,4 +1,4 @@
-//! CPU time and memory of running processes, from /proc (the kernel's `sched-stats.rst`).
+//! CPU time of running processes, from /proc (the kernel's `sched-stats.rst`).
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -20,17 +20,6 @@ pub fn cpu_seconds(pid: u32) -> io::Result<f64> {
             first.ok_or_else(|| io::Error::other(format!("{} does not parse", path.display())))?;
     }
     Ok(nanoseconds as f64 / 1e9)
-}
-
-/// The memory of a process that is resident, in MiB.
-///
-/// # Errors
-/// When the process is gone, or its status has no such line.
-pub fn resident_mib(pid: u32) -> io::Result<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
-    kib.map(|kib| kib / 1024.0).ok_or_else(|| io::Error::other("no VmRSS"))
 }
 
 /// The processes a process has started and not outlived.

@@ -1,6 +1,6 @@
 //! A scaling policy of one's own: enough instances for the requests in the queue, and one more.
 //!
-//! `cargo run -p lb-examples --example custom_policy` asks it about a rising load and prints what it decides; a platform
+//! `cargo run --example custom_policy` asks it about a rising load and prints what it decides; a platform
 //! hands it to `Orchestrator::builder(..).policy("queue".parse()?, Arc::new(Queue))` and names it in an app:
 //! `scaling = { policy = "queue" }`.
 #![forbid(unsafe_code)]

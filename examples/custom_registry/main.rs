@@ -1,6 +1,6 @@
 //! A host registry of one's own: hosts are files in a directory that all machines see.
 //!
-//! `cargo run -p lb-examples --example custom_registry` lets hosts come and go. A platform hands the registry to
+//! `cargo run --example custom_registry` lets hosts come and go. A platform hands the registry to
 //! `Orchestrator::builder(..).registry(..)`. The adapter is [`directory`]; that it is right is said by the suite
 //! of its contract, which `tests/conformance.rs` runs over it.
 #![forbid(unsafe_code)]

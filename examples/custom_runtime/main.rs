@@ -1,6 +1,6 @@
 //! A container engine of one's own, and an app on it behind the in-process balancer.
 //!
-//! `cargo run -p lb-examples --example custom_runtime` deploys a function of this program in three instances and asks them.
+//! `cargo run --example custom_runtime` deploys a function of this program in three instances and asks them.
 //! The adapter is [`functions`]; that it is right is said by the suite of its contract, which
 //! `tests/conformance.rs` runs over it.
 #![forbid(unsafe_code)]

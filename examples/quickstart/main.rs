@@ -1,8 +1,8 @@
 //! The whole main job in a minute: deploys an app, sends itself load, scales out, rolls out a version,
 //! kills an instance, scales in, and shows it live.
 //!
-//! `cargo run -p lb-examples --example quickstart` needs nothing but Rust. With
-//! `--features docker,haproxy` and `-- --engine docker` it does the same on Docker and HAProxy.
+//! `cargo run --example quickstart` needs nothing but Rust. `-- --engine docker` does the same with Docker
+//! and HAProxy.
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 

@@ -8,9 +8,6 @@ mod stage;
 use std::error::Error;
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
-
 pub use self::image::IMAGE as DEMO_IMAGE;
 pub use self::parts::{Balancer, Engine};
 pub use self::stage::{DEMO_HOST, Stage, StageOptions};
@@ -40,10 +37,14 @@ pub fn ended(result: Result<(), Failure>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Log lines on standard error, by `RUST_LOG` (`debug`, `lb_core=debug,warn`, ...); warnings by default.
+/// Log lines on standard error, by `RUST_LOG`; warnings by default.
 pub fn log_to_stderr() {
-    let wanted = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse().ok());
-    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(tracing::Level::WARN));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
+
+/// The README's program is compiled with the doc tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -31,19 +31,19 @@ pub struct StageOptions {
     pub balancer: Option<Balancer>,
     /// Where Docker listens; by `DOCKER_HOST` if not given.
     #[arg(long)]
-    pub docker: Option<String>,
+    pub docker: Option<lb_docker::Endpoint>,
     /// Where Podman listens; by `CONTAINER_HOST` if not given.
     #[arg(long)]
-    pub podman: Option<String>,
+    pub podman: Option<lb_podman::Endpoint>,
     /// The demo app's image on an engine; made of this program if not given.
     #[arg(long, env = "LB_TEST_APP_IMAGE")]
     pub image: Option<ImageRef>,
-    /// The HAProxy image on an engine; that of `lb-haproxy` if not given.
-    #[arg(long, env = "LB_TEST_HAPROXY_IMAGE")]
-    pub haproxy_image: Option<ImageRef>,
-    /// The NGINX image on an engine; that of `lb-nginx` if not given.
-    #[arg(long, env = "LB_TEST_NGINX_IMAGE")]
-    pub nginx_image: Option<ImageRef>,
+    /// The HAProxy image on an engine.
+    #[arg(long, env = "LB_TEST_HAPROXY_IMAGE", default_value = lb_haproxy::DEFAULT_IMAGE)]
+    pub haproxy_image: ImageRef,
+    /// The NGINX image on an engine.
+    #[arg(long, env = "LB_TEST_NGINX_IMAGE", default_value = lb_nginx::DEFAULT_IMAGE)]
+    pub nginx_image: ImageRef,
     /// The HAProxy program beside processes.
     #[arg(long, env = "LB_TEST_HAPROXY", default_value = "haproxy")]
     pub haproxy: PathBuf,
@@ -136,10 +136,12 @@ impl Stage {
             Engine::Docker | Engine::Podman => ClusterSpec::new(options.cluster.clone()),
         };
         let here = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let (facts, handle) = parts::host(&cluster, &directory, options)?;
-        let facts = match facts {
-            Some(facts) => facts,
-            None => HostFacts::new("here".parse()?, here),
+        let (facts, handle) = match options.engine {
+            Engine::Local => parts::processes(&cluster, &directory, options)?,
+            Engine::Docker | Engine::Podman => {
+                let handle = parts::containers(&cluster, &directory, options)?;
+                (HostFacts::new("here".parse()?, here), handle)
+            }
         };
         handle.runtime.describe().await?;
         let image = match (options.engine.command(), &options.image) {

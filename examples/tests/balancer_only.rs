@@ -1,11 +1,13 @@
 //! The program that balances endpoints without an orchestrator, with a HAProxy of its own and with the platform's.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
+mod support;
+
 use std::process::{Child, Command, Stdio};
 
-use lb_examples_tests::{example, variable};
 use lb_test_support::client::get;
 use lb_test_support::{Instance, eventually, free_port, processes};
+use support::{example, variable};
 use tempfile::TempDir;
 
 /// A directory for sockets, whose paths must be short; what runs from it is ended, also after a panic.

@@ -18,9 +18,9 @@ use async_trait::async_trait;
 use directory::Directory;
 use functions::Functions;
 use ipnet::Ipv4Net;
-use lb_conformance::registry::RegistrySetup;
-use lb_conformance::runtime::{Does, RuntimeSetup};
-use lb_conformance::scale_policy::PolicySetup;
+use lb_core::conformance::registry::RegistrySetup;
+use lb_core::conformance::runtime::{Does, RuntimeSetup};
+use lb_core::conformance::scale_policy::PolicySetup;
 use lb_core::{
     ClusterId, ContainerName, ContainerRuntime, ContainerSpec, HostRegistry, ImageRef, Role,
     ScalePolicy,
@@ -64,7 +64,7 @@ impl RegistrySetup for Hosts {
 }
 
 mod custom_registry {
-    lb_conformance::host_registry_suite! { setup: super::Hosts::new() }
+    lb_core::host_registry_suite! { setup: super::Hosts::new() }
 }
 
 /// One engine; each cluster has a runtime on it.
@@ -135,7 +135,7 @@ impl RuntimeSetup for Engine {
 }
 
 mod custom_runtime {
-    lb_conformance::container_runtime_suite! {
+    lb_core::container_runtime_suite! {
         setup: super::Engine::new(),
         left_out: {
             a_port_another_process_holds_is_a_conflict: "it publishes no ports",
@@ -170,5 +170,5 @@ impl PolicySetup for ByQueue {
 }
 
 mod custom_policy {
-    lb_conformance::scale_policy_suite! { setup: super::ByQueue }
+    lb_core::scale_policy_suite! { setup: super::ByQueue }
 }

@@ -2,10 +2,13 @@
 //! instances, its versions or its orchestrator, no request fails.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
+mod support;
+
 use std::time::Duration;
 
 use lb_core::{App, AppSpec, AppStatus, Replicas};
-use lb_examples_tests::{Engine, Platform, STEP, each_engine, restart_engine};
+use lb_examples::Engine;
+use support::{Platform, STEP, each_engine, restart_engine};
 
 each_engine! {
     an_instance_that_crashes_costs_no_request,
@@ -57,7 +60,7 @@ async fn an_orchestrator_that_ends_midway_is_taken_over(engine: Engine) {
 #[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER, LB_TEST_ENGINE_RESTART (testbed/up)"]
 async fn f10_everything_comes_back_after_the_engine_was_restarted() {
-    let _one_at_a_time = lb_examples_tests::turn("docker").await;
+    let _one_at_a_time = support::turn("docker").await;
     let platform = Platform::with(Engine::Docker, 3).await;
     restart_engine().await;
     // What stopped with the engine is replaced, and the balancer is up again with what is ready.
@@ -72,7 +75,7 @@ async fn f10_everything_comes_back_after_the_engine_was_restarted() {
 #[tokio::test]
 #[ignore = "needs LB_TEST_DOCKER (testbed/up)"]
 async fn from_deploy_to_the_first_answer_on_docker() {
-    let _one_at_a_time = lb_examples_tests::turn("docker").await;
+    let _one_at_a_time = support::turn("docker").await;
     let start = std::time::Instant::now();
     let platform = Platform::with(Engine::Docker, 2).await;
     // 3 s is the figure on a quiet machine; a test must not fail for want of a quiet one.

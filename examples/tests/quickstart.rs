@@ -1,11 +1,13 @@
 //! The programs as a user starts them: what they print, and that they leave nothing.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
+mod support;
+
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use lb_examples_tests::{example, run, turn, variable};
 use serde_json::Value;
+use support::{example, run, turn, variable};
 
 fn summary(arguments: &[&str]) -> Value {
     let out = run(&example("quickstart"), arguments);

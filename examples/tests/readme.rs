@@ -10,5 +10,5 @@ fn the_readmes_app_is_valid_and_served() {
     let app = App::from_toml(file).unwrap();
     assert_eq!(app.name.as_str(), "shop");
     assert_eq!((app.replicas.min, app.replicas.max), (2, 10));
-    assert_eq!(app.ports["web"].outside.unwrap().get(), 80);
+    assert_eq!(app.ports[&"web".parse().unwrap()].outside.unwrap().get(), 80);
 }

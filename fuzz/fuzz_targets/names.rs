@@ -56,9 +56,7 @@ fn others(text: &str) {
     name::<HealthPath>(text, 1..=255, &[LOWER, UPPER, "/._~-=&?"]);
     name::<AbsolutePath>(text, 1..=255, &[LOWER, UPPER, "/._~-+=@^[]"]);
     match EnvName::new(text) {
-        Ok(name) => {
-            assert!(name.as_str() == text && text.len() <= 255 && !text.contains(['=', '\0']))
-        }
+        Ok(name) => assert!(name.as_str() == text && text.len() <= 255 && !text.contains(['=', '\0'])),
         Err(error) => check_message(&error),
     }
     name::<LabelKey>(text, 1..=63, &[LOWER, UPPER, "._/-"]);

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use lb_conformance::strategies::{Happening, happening};
+use lb_core::conformance::strategies::{Happening, happening};
 use lb_fuzz::plan_sim::Sim;
 use lb_fuzz::{all_drawn, choice};
 use libfuzzer_sys::fuzz_target;

@@ -5,11 +5,10 @@
 
 use std::sync::LazyLock;
 
-use lb_conformance::strategies::{certificate, table};
+use lb_core::conformance::strategies::{certificate, table};
 use lb_core::{ConfigRenderer, Fragment, RoutingTable};
-use lb_fuzz::joined_tables;
+use lb_fuzz::{haproxy, joined_tables};
 use lb_haproxy::{HaproxyRenderer, server_lines};
-use lb_readers::haproxy;
 use libfuzzer_sys::fuzz_target;
 use proptest::strategy::SBoxedStrategy;
 

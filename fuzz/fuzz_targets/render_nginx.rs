@@ -5,11 +5,10 @@
 
 use std::sync::LazyLock;
 
-use lb_conformance::strategies::table;
+use lb_core::conformance::strategies::table;
 use lb_core::{ConfigRenderer, ErrorKind, RoutingTable};
-use lb_fuzz::{check_message, choice, joined_tables, real_certificate};
+use lb_fuzz::{check_message, choice, joined_tables, nginx, real_certificate};
 use lb_nginx::{NginxRenderer, Version, fuzzing};
-use lb_readers::nginx;
 use libfuzzer_sys::fuzz_target;
 use proptest::strategy::SBoxedStrategy;
 

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use lb_conformance::strategies::table;
+use lb_core::conformance::strategies::table;
 use lb_core::{ConfigRenderer, Error, Fragment, RoutingTable};
 use lb_fuzz::{choice, drawn, real_certificate};
 use lb_haproxy::{HaproxyRenderer, MAX_OUTPUT_BYTES};

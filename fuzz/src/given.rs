@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt};
+use lb_core::engine::{
+    Bounds, Calls, Deadlines, EngineApi, EngineRuntime, Failure, OnEngine, PullLine, Seen,
+    SeenImage, SeenNetwork, Subscription, Summary, Which,
+};
 use lb_core::{
     ClusterId, ContainerRuntime, ContainerSpec, ContainerState, EngineInfo, ErrorKind, ImageDigest,
     ImageRef, NetworkName, NetworkSpec, Quiet, RegistryAuth, Role, Usage, label,
-};
-use lb_engine::{
-    Bounds, Calls, Deadlines, EngineApi, EngineRuntime, Failure, PullLine, Seen, SeenImage,
-    SeenNetwork, Subscription, Summary, Which,
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -36,13 +36,26 @@ struct Answers {
     touched: Mutex<Vec<String>>,
 }
 
-fn engine(answers: Answers) -> EngineRuntime<Answers> {
-    let calls = Calls::new(Deadlines::default(), Bounds::default());
-    EngineRuntime::new(cluster(), answers, calls)
+#[derive(Debug)]
+struct Engine(EngineRuntime<Answers>);
+
+impl OnEngine for Engine {
+    type Api = Answers;
+
+    fn on_engine(&self) -> &EngineRuntime<Answers> {
+        &self.0
+    }
 }
 
-fn touched(engine: &EngineRuntime<Answers>) -> Vec<String> {
-    engine.api().touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+impl Engine {
+    fn new(answers: Answers) -> Self {
+        let calls = Calls::new(Deadlines::default(), Bounds::default());
+        Self(EngineRuntime::new(cluster(), answers, calls))
+    }
+
+    fn touched(&self) -> Vec<String> {
+        self.0.api().touched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 fn cluster() -> ClusterId {
@@ -70,7 +83,7 @@ pub fn listed(containers: Vec<Summary>, inspected: Option<Seen>, usage: Option<U
         usage,
         ..Answers::default()
     };
-    let engine = engine(answers);
+    let engine = Engine::new(answers);
     let list = TOKIO.block_on(engine.list()).expect("nothing failed");
     assert!(list.is_sorted_by_key(|c| &c.name), "{list:?}");
     let own = [label::CLUSTER, label::ROLE, label::SPEC];
@@ -100,14 +113,14 @@ pub fn inspected(seen: Seen) {
     let (ours, id) = (by_name && is_ours(&seen.labels), seen.id.clone());
     let same = seen.labels.get(label::SPEC).is_some_and(|s| s == spec().hash().as_str());
     let ended = matches!(seen.state, ContainerState::Exited(_));
-    let engine = engine(Answers { container: Some(seen), ..Answers::default() });
+    let engine = Engine::new(Answers { container: Some(seen), ..Answers::default() });
     match TOKIO.block_on(engine.run(&spec())) {
         Ok(run) => assert!(ours && same && !ended && run.0 == id),
         Err(error) => check_message(&error),
     }
     let stopped = TOKIO.block_on(engine.stop(&spec().name, Duration::ZERO));
     assert_eq!(stopped.is_ok(), ours || !by_name, "{stopped:?}");
-    let touched = touched(&engine);
+    let touched = engine.touched();
     assert!(touched.iter().all(|t| *t == id) && (ours || touched.is_empty()), "{touched:?}");
 }
 
@@ -126,7 +139,7 @@ pub fn network(seen: SeenNetwork) {
         spec.engine_range.contains(range.start()) && spec.engine_range.contains(range.end())
     };
     let fits = ours && subnet && seen.range.as_ref().is_some_and(inside);
-    let engine = engine(Answers { network: Some(seen), ..Answers::default() });
+    let engine = Engine::new(Answers { network: Some(seen), ..Answers::default() });
     match TOKIO.block_on(engine.ensure_network(&spec)) {
         Ok(()) => assert!(fits),
         Err(error) => {
@@ -135,7 +148,7 @@ pub fn network(seen: SeenNetwork) {
         }
     }
     let _ = TOKIO.block_on(engine.remove_network(&name));
-    assert_eq!(touched(&engine).is_empty(), !ours);
+    assert_eq!(engine.touched().is_empty(), !ours);
 }
 
 /// An image that is here or was fetched: its digest is one of its own, or the one that was told.
@@ -146,7 +159,7 @@ pub fn image(seen: Option<SeenImage>, pull: Vec<PullLine>) {
             image.digests.iter().map(|(_, digest)| digest.clone()).chain([image.id.clone()]),
         );
     }
-    let engine = engine(Answers { image: seen, pull, ..Answers::default() });
+    let engine = Engine::new(Answers { image: seen, pull, ..Answers::default() });
     match TOKIO.block_on(engine.ensure_image(&spec().image, None, &Quiet)) {
         Ok(digest) => assert!(known.contains(&digest), "{digest}"),
         Err(error) => check_message(&error),
@@ -161,7 +174,7 @@ pub fn usage(usage: Option<Usage>) {
 /// The kernel's routes: one in the way is named in a line.
 pub fn routes(table: &str) {
     let subnet = "10.1.0.0/24".parse().expect("a net");
-    if let Some(route) = lb_engine::route_in_the_way(table, subnet) {
+    if let Some(route) = lb_core::engine::route_in_the_way(table, subnet) {
         assert!(route.contains(" on ") && !route.contains('\n'), "{route:?}");
     }
 }

@@ -2,6 +2,8 @@
 //! What several fuzz targets use.
 
 pub mod given;
+pub mod haproxy;
+pub mod nginx;
 #[path = "../../lb-core/tests/plan_sim/mod.rs"]
 pub mod plan_sim;
 

@@ -11,7 +11,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The waits of one subject. Equal seeds give equal waits: there is no ambient randomness here.
 #[derive(Debug, Clone)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     failures: u32,
     longest: Duration,
     jitter: Random,
@@ -19,26 +19,25 @@ pub struct Backoff {
 
 impl Backoff {
     /// For a subject named by `seed`: different subjects do not retry in step.
-    pub fn new(seed: &str) -> Self {
+    pub(crate) fn new(seed: &str) -> Self {
         Self { failures: 0, longest: LONGEST, jitter: Random::named(seed) }
     }
 
     /// With another longest wait.
-    #[must_use]
-    pub const fn up_to(self, longest: Duration) -> Self {
+    pub(crate) const fn up_to(self, longest: Duration) -> Self {
         Self { longest, ..self }
     }
 
     /// The next wait: half of it fixed, half of it random ("equal jitter", AWS Architecture Blog,
     /// "Exponential Backoff And Jitter").
-    pub fn delay(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         self.jitter.between(full / 2, full)
     }
 
     /// It went well: the next failure waits the first time again.
-    pub const fn reset(&mut self) {
+    pub(crate) const fn reset(&mut self) {
         self.failures = 0;
     }
 }
@@ -51,7 +50,7 @@ mod tests {
     fn waits_grow_stay_capped_and_repeat_from_the_seed() {
         let waits = |seed| {
             let mut backoff = Backoff::new(seed);
-            (0..40).map(|_| backoff.delay()).collect::<Vec<_>>()
+            (0..40).map(|_| backoff.next()).collect::<Vec<_>>()
         };
         let a = waits("a");
         assert_eq!(a, waits("a"));
@@ -66,9 +65,9 @@ mod tests {
     fn success_starts_over() {
         let mut backoff = Backoff::new("a");
         for _ in 0..10 {
-            backoff.delay();
+            backoff.next();
         }
         backoff.reset();
-        assert!(backoff.delay() <= FIRST);
+        assert!(backoff.next() <= FIRST);
     }
 }

@@ -3,8 +3,17 @@
 //!
 //! The contract's own types are at the crate's root. Nothing here knows a balancer, a template or a wire.
 
+mod aside;
 mod ask;
+mod container;
+mod directory;
+mod failure;
 mod fields;
+mod pacing;
+mod ports;
+mod process;
+mod queue;
+mod totals;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -16,10 +25,19 @@ use crate::error::Result;
 use crate::model::{App, BackendName, FileName, ServerName};
 use crate::routing::{RoutingTable, TableHash};
 
+pub use self::aside::{Aside, Refused, named_by, quoted, reasons, reduced};
 pub use self::ask::{Ask, ListenerProbe, ProbeAnswer, ask};
+pub use self::container::BalancerContainer;
+pub use self::directory::{ConfigDirectory, Snapshot};
+pub use self::failure::{Failure, shortened};
 pub use self::fields::{
     CLAIMED_FIELDS, HEADER_BYTES, HEADER_FIELDS, checked_header_bytes, is_claimed,
 };
+pub use self::pacing::{LONGEST_RELOAD_INTERVAL, RELOAD_INTERVAL, reload_interval};
+pub use self::ports::{Held, Owner};
+pub use self::process::{KeptProcess, run_program};
+pub use self::queue::{TableEngine, TableQueue, Turn};
+pub use self::totals::{Count, Counted, Totals};
 
 /// The balancer of one host.
 ///
@@ -82,7 +100,7 @@ pub trait LoadBalancer: Debug + Send + Sync + 'static {
 /// What a balancer is and can do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BalancerInfo {
-    /// Its product, in lower case, such as `local`.
+    /// `haproxy`, `nginx`, `local`, ...
     pub name: String,
     /// Its version; empty until it has started, where nobody can tell before.
     pub version: String,
@@ -135,7 +153,7 @@ pub enum Membership {
 pub struct Applied {
     /// The hash of the table asked for, now in force but for what was set aside.
     pub table: TableHash,
-    /// How the balancer took it over.
+    /// How.
     pub change: Change,
     /// What was left out, and why.
     pub set_aside: BTreeMap<SetAside, String>,

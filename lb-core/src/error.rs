@@ -177,3 +177,9 @@ impl PartialEq for Error {
             == (other.kind, &other.operation, &other.subject, &other.message)
     }
 }
+
+/// What tests and simulations make up is right by construction.
+#[cfg(any(feature = "conformance", feature = "sim"))]
+pub(crate) fn valid<T>(made: Result<T>) -> T {
+    made.unwrap_or_else(|e| unreachable!("valid by construction: {e}"))
+}

@@ -73,7 +73,7 @@ impl<K: Ord + Clone + Debug + Send + 'static> Keyed<K> {
 
 /// Gives the lock in its turn. The place in the line is taken now, not when a task begins to wait: tasks may
 /// begin in another order than they were made.
-pub fn place_in_line<T>(
+pub(crate) fn place_in_line<T>(
     lock: &Arc<AsyncMutex<T>>,
 ) -> impl Future<Output = OwnedMutexGuard<T>> + use<T> {
     let mut place = Box::pin(lock.clone().lock_owned());

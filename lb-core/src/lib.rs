@@ -28,29 +28,35 @@
 //! Arguments and results are plain data with serde, so that any contract can be spoken over a wire. Errors
 //! are one type, [`Error`], whose [`ErrorKind`] says what a caller can do about it.
 //!
-//! # Beside it
-//! `lb-conformance`: the contracts as test suites, for whoever writes an adapter. `lb-engine` and `lb-balancer`: what
-//! runtimes on container engines and balancers with a configuration file share. `lb-sim`: a whole cluster simulated from
-//! a seed, with faults in every part.
+//! # Features
+//! `conformance`: the contracts as test suites, for whoever writes an adapter. `sim`: a whole cluster simulated
+//! from a seed, with faults in every part.
 
-pub mod backoff;
+mod backoff;
 pub mod balancer;
 mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod engine;
 mod error;
 mod get;
 mod host;
-pub mod keyed;
+mod keyed;
 mod ledger;
 mod memory;
 mod model;
 mod orchestrator;
 mod plan;
 mod probe;
-pub mod random;
+mod random;
 mod registry;
 mod routing;
 mod runtime;
 mod scale;
+#[cfg(feature = "sim")]
+pub mod sim;
+#[cfg(any(feature = "conformance", feature = "sim"))]
+mod staged;
 mod store;
 mod time;
 mod watched;
@@ -68,13 +74,11 @@ pub use ledger::{
     Phase, ResolvedImage, Resolving, Resting, Retry, Said, SlotLedger, TableLedger, Version,
 };
 pub use memory::{
-    Behaviour, EVENTS_KEPT, Faults, HeldContainer, MemoryAppStore, MemoryBalancer, MemoryConnector,
+    Behaviour, EVENTS_KEPT, Faults, MemoryAppStore, MemoryBalancer, MemoryConnector,
     MemoryLeadership, MemoryLedgerStore, MemoryLoadStore, MemoryRegistry, MemoryRuntime, Op,
     SAMPLES_KEPT, TABLES_KEPT,
 };
 pub use model::*;
-#[doc(hidden)]
-pub use orchestrator::Planner;
 pub use orchestrator::{
     AppStatus, Builder, Deadlines, Deployment, Event, Happened, HostStatus, InstanceStatus,
     ListenerStatus, LoopSettings, Orchestrator, Removal, RoutingStatus, Served, Status,
@@ -90,7 +94,7 @@ pub use routing::{
     Backend, FULL_WEIGHT, Listener, Route, RoutingTable, Server, ServerState, TableHash,
 };
 pub use runtime::{
-    AsRuntime, Attachment, Capability, Container, ContainerId, ContainerRuntime, ContainerSpec,
+    Attachment, Capability, Container, ContainerId, ContainerRuntime, ContainerSpec,
     ContainerState, EngineInfo, Exit, NetworkSpec, Privileges, Progress, ProgressStep, Publish,
     Quiet, Readiness, Restart, Role, RuntimeEvent, SpecHash, Usage, label,
 };

@@ -12,6 +12,7 @@ mod lies;
 mod registry;
 mod runtime;
 mod stores;
+#[cfg(feature = "sim")]
 mod truth;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,7 +26,9 @@ pub use self::runtime::{EVENTS_KEPT, MemoryRuntime};
 pub use self::stores::{
     MemoryAppStore, MemoryLeadership, MemoryLedgerStore, MemoryLoadStore, SAMPLES_KEPT,
 };
-pub use self::truth::HeldContainer;
+
+#[cfg(feature = "sim")]
+pub(crate) use self::truth::Held;
 
 /// The state behind a handle; a panic of another holder does not spread.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -24,7 +24,7 @@ pub use claim::{Claim, ClaimScope};
 pub use host::{HostFacts, HostSet, Resources};
 pub use image::{ImageDigest, ImageRef};
 pub use instance::{Assignment, InstanceId, Revision};
-pub use names::shown;
+pub(crate) use names::shown;
 pub use names::{
     AbsolutePath, AppName, BackendName, ClusterId, ContainerName, CookieName, DomainName, EnvName,
     FileName, HeaderName, HealthPath, HostId, LabelKey, LabelValue, NetworkName, PathPrefix,

@@ -49,8 +49,8 @@ pub use self::deployment::{Deployment, Removal, Served};
 use self::events::Events;
 pub use self::events::{Event, Happened};
 use self::link::{bounded, bounded_store};
-#[doc(hidden)]
-pub use self::planner::Planner;
+#[cfg(feature = "sim")]
+pub(crate) use self::planner::Planner;
 use self::status::Snapshot;
 pub use self::status::{
     AppStatus, HostStatus, InstanceStatus, ListenerStatus, RoutingStatus, Status,

@@ -66,16 +66,16 @@ pub enum Action {
     EnsureNetwork(NetworkSpec),
     /// Make sure the image is there, make and start the instance.
     Run {
-        /// The instance.
+        /// Which.
         id: InstanceId,
-        /// What it is made from.
+        /// How.
         spec: Box<ContainerSpec>,
         /// Login at the image's registry.
         auth: Option<RegistryAuth>,
     },
     /// Stop and remove the instance.
     Stop {
-        /// The instance.
+        /// Which.
         id: InstanceId,
         /// Time between signal and kill.
         grace: Duration,

@@ -23,9 +23,7 @@ use self::health::Origin;
 use self::ports::{probing, targets};
 use crate::error::Result;
 use crate::memory::lock;
-use crate::model::{
-    Check, ContainerName, ImageDigest, ImageRef, LabelKey, NetworkName, RegistryAuth,
-};
+use crate::model::{ContainerName, ImageDigest, ImageRef, LabelKey, NetworkName, RegistryAuth};
 use crate::runtime::{
     Container, ContainerId, ContainerRuntime, ContainerSpec, ContainerState, EngineInfo, Exit,
     NetworkSpec, Progress, Readiness, Role, RuntimeEvent, Usage,
@@ -82,14 +80,11 @@ impl ProbedBuilder {
         Self { reach: Arc::new(reach), ..self }
     }
 
-    /// Says who asks: gives the answer to a check of an address, and as the error why there is none. It is bounded by
-    /// the check's timeout. Default: a connection or a `GET` from here.
+    /// Somebody else asks: the simulation, where nobody listens.
+    #[cfg(feature = "sim")]
     #[must_use]
-    pub fn asker<F>(self, asker: impl Fn(SocketAddr, Check) -> F + Send + Sync + 'static) -> Self
-    where
-        F: Future<Output = std::result::Result<(), String>> + Send + 'static,
-    {
-        Self { asker: Arc::new(move |address, check| asker(address, check).boxed()), ..self }
+    pub(crate) fn asker(self, asker: Asker) -> Self {
+        Self { asker, ..self }
     }
 
     /// Starts to look at the containers. Must be called within a tokio runtime.

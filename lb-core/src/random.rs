@@ -6,16 +6,16 @@ use xxhash_rust::xxh3::xxh3_64;
 
 /// A sequence of random numbers (`SplitMix64`, Steele, Lea and Flood 2014). Equal seeds, equal sequences.
 #[derive(Debug, Clone)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The sequence named so.
-    pub fn named(seed: &str) -> Self {
+    pub(crate) fn named(seed: &str) -> Self {
         Self(xxh3_64(seed.as_bytes()))
     }
 
     /// The next number.
-    pub const fn number(&mut self) -> u64 {
+    pub(crate) const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,8 +24,8 @@ impl Random {
     }
 
     /// A duration from `least` to `most`.
-    pub fn between(&mut self, least: Duration, most: Duration) -> Duration {
-        let share = (self.number() >> 11) as f64 / (1u64 << 53) as f64;
+    pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {
+        let share = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
         least + most.saturating_sub(least).mul_f64(share)
     }
 }

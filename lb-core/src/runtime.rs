@@ -1,7 +1,6 @@
 //! Containers on one host.
 
 mod container;
-mod held;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -15,7 +14,6 @@ use serde::{Deserialize, Serialize};
 pub use self::container::{
     Container, ContainerId, ContainerState, Exit, Readiness, RuntimeEvent, Usage,
 };
-pub use self::held::AsRuntime;
 pub use self::spec::{
     Attachment, Capability, ContainerSpec, NetworkSpec, Privileges, Publish, Restart, Role,
     SpecHash, label,
@@ -112,7 +110,7 @@ pub trait ContainerRuntime: Debug + Send + Sync + 'static {
 /// What an engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
-    /// Its product, in lower case, such as `local`.
+    /// `docker`, `podman`, `local`, ...
     pub name: String,
     /// Its version.
     pub version: String,

@@ -92,7 +92,7 @@ const fn is_sane(figure: f64) -> bool {
 /// not finite counts, and comes back, as that.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LoadSample {
-    /// When it was measured.
+    /// When.
     pub at: Now,
     /// The time it covers.
     pub over: Duration,
@@ -163,7 +163,7 @@ pub enum Decision {
     Want {
         /// The count, before limits.
         count: u32,
-        /// The reason, for people.
+        /// Why.
         reason: String,
     },
 }

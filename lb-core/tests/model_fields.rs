@@ -9,7 +9,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_conformance::strategies::{app, env_name, header_name, host_facts, label_key, label_value};
+use lb_core::conformance::strategies::{
+    app, env_name, header_name, host_facts, label_key, label_value,
+};
 use lb_core::*;
 use plan_sim::Sim;
 use proptest::prelude::*;

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 #![allow(clippy::too_many_lines, reason = "lists of cases")]
 
-use lb_conformance::strategies::certificate;
 use lb_core::CertificatePem;
+use lb_core::conformance::strategies::certificate;
 use proptest::prelude::*;
 
 const CERT: &str = "-----BEGIN CERTIFICATE-----\nAAAA\nBB==\n-----END CERTIFICATE-----\n";

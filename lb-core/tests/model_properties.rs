@@ -1,7 +1,7 @@
 //! The vocabulary's grammar and its serde, by property.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
-use lb_conformance::strategies::{
+use lb_core::conformance::strategies::{
     app, app_name, cluster_id, env_name, image_digest, image_ref, instance_id, path_prefix,
     revision, signal,
 };

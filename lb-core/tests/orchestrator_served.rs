@@ -271,7 +271,7 @@ async fn a_hung_instance_that_must_be_alone_is_stopped_first() {
     let alone = app_with("shop", "shop:1", 1, |spec| {
         spec.rollout.max_surge = Some(lb_core::Count::Exactly(0));
         spec.rollout.max_unavailable = Some(lb_core::Count::Exactly(1));
-        let port = spec.ports.get_mut("web").unwrap();
+        let port = spec.ports.get_mut(&"web".parse().unwrap()).unwrap();
         port.health.replace_after = 5 * SECOND;
         port.outside = NonZeroU16::new(81);
     });

@@ -5,7 +5,7 @@ mod plan_sim;
 
 use std::collections::BTreeSet;
 
-use lb_conformance::strategies::Failing;
+use lb_core::conformance::strategies::Failing;
 use lb_core::*;
 use plan_sim::Sim;
 

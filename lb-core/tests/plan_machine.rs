@@ -6,7 +6,7 @@ mod plan_sim;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_conformance::strategies::{Deployment, Happening, happening};
+use lb_core::conformance::strategies::{Deployment, Happening, happening};
 use lb_core::*;
 use plan_sim::Sim;
 use proptest::prelude::*;

@@ -4,7 +4,7 @@
 
 mod plan_sim;
 
-use lb_conformance::strategies::history;
+use lb_core::conformance::strategies::history;
 use plan_sim::Sim;
 use proptest::prelude::*;
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lb_conformance::strategies::Failing;
+use lb_core::conformance::strategies::Failing;
 use lb_core::*;
 use plan_sim::{Manner, Sim, SimHost};
 

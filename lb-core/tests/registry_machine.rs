@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
-use lb_conformance::strategies::{Failing, error_kind, fault};
+use lb_core::conformance::strategies::{Failing, error_kind, fault};
 use lb_core::*;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};

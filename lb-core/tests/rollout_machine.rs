@@ -8,7 +8,7 @@ mod plan_sim;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lb_conformance::strategies::{Deployment, deployment};
+use lb_core::conformance::strategies::{Deployment, deployment};
 use plan_sim::Sim;
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};

@@ -14,13 +14,13 @@ use bollard::query_parameters::{
 };
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
+use lb_core::engine::{
+    EngineApi, Failure, PullLine, Seen, SeenImage, SeenNetwork, Subscription, Summary, Tail, Which,
+    whole_seconds,
+};
 use lb_core::{
     ClusterId, ContainerSpec, EngineInfo, ImageDigest, ImageRef, NetworkName, NetworkSpec,
     RegistryAuth, Usage,
-};
-use lb_engine::{
-    EngineApi, Failure, PullLine, Seen, SeenImage, SeenNetwork, Subscription, Summary, Tail, Which,
-    whole_seconds,
 };
 use tokio::sync::mpsc;
 

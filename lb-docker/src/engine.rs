@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use lb_core::Result;
-use lb_engine::Failure;
+use lb_core::engine::Failure;
 use tokio::sync::mpsc;
 
 use crate::endpoint::Endpoint;

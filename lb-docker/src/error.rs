@@ -2,7 +2,7 @@
 
 use bollard::errors::Error as BollardError;
 use lb_core::ErrorKind;
-use lb_engine::{Failure, kind_of_status};
+use lb_core::engine::{Failure, kind_of_status};
 
 /// What went wrong in one call.
 pub(crate) fn failure(error: BollardError) -> Failure {

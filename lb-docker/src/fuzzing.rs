@@ -5,7 +5,7 @@
 
 pub use bollard::models;
 use lb_core::Usage;
-use lb_engine::{Failure, Hint, PullLine, Seen, SeenImage, SeenNetwork, Summary};
+use lb_core::engine::{Failure, Hint, PullLine, Seen, SeenImage, SeenNetwork, Summary};
 
 use crate::convert;
 

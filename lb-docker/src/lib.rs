@@ -50,5 +50,5 @@ mod transport;
 
 pub use api::DockerApi;
 pub use endpoint::Endpoint;
-pub use lb_engine::{Bounds, DEFAULT_PIDS, Deadlines};
+pub use lb_core::engine::{Bounds, DEFAULT_PIDS, Deadlines};
 pub use runtime::{DockerRuntime, DockerRuntimeBuilder, Logs};

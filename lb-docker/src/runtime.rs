@@ -2,8 +2,8 @@
 
 mod builder;
 
-use lb_core::{AsRuntime, ClusterId, Result};
-use lb_engine::EngineRuntime;
+use lb_core::engine::{EngineRuntime, OnEngine};
+use lb_core::{ClusterId, Result};
 
 pub use self::builder::{DockerRuntimeBuilder, Logs};
 use crate::api::DockerApi;
@@ -34,10 +34,10 @@ impl DockerRuntime {
     }
 }
 
-impl AsRuntime for DockerRuntime {
-    type Runtime = EngineRuntime<DockerApi>;
+impl OnEngine for DockerRuntime {
+    type Api = DockerApi;
 
-    fn as_runtime(&self) -> &Self::Runtime {
+    fn on_engine(&self) -> &EngineRuntime<DockerApi> {
         &self.0
     }
 }

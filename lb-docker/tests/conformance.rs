@@ -8,7 +8,7 @@ use common::Docker;
 mod docker {
     use super::*;
 
-    lb_conformance::container_runtime_suite! {
+    lb_core::container_runtime_suite! {
         setup: Docker::default(),
         ignore: "needs LB_TEST_DOCKER (testbed/up)",
     }

@@ -5,7 +5,7 @@ mod common;
 
 use common::Docker;
 
-lb_conformance::container_runtime_restart_suite! {
+lb_core::container_runtime_restart_suite! {
     setup: Docker::default(),
     ignore: "needs LB_TEST_DOCKER (testbed/up)",
 }

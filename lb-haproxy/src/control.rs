@@ -28,7 +28,7 @@ pub(crate) use self::stat::{Row, RowKind, Stat};
 
 use std::time::Duration;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// Statistics of all backends and servers: their lines only, without frontends.
 const SHOW_STAT: &str = "show stat -1 7 -1";

@@ -78,7 +78,7 @@ pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, HaproxyBalancer, HaproxyBalancerBuilder, MAX_OLD_WORKERS,
     server_lines,
 };
-pub use lb_balancer::template::{
+pub use lb_template::{
     LOOP_STEPS, MAX_OUTPUT_BYTES, MAX_TEMPLATE_BRACKETS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_DEPTH,
     MAX_TEMPLATE_STEPS, MAX_TEMPLATE_TAGS,
 };

@@ -13,11 +13,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use lb_balancer::template::Bounded;
 use lb_core::{
     Backend, BackendName, ConfigRenderer, Error, Fragment, Listener, Protocol, RenderedConfig,
     Result, RoutingTable,
 };
+use lb_template::Bounded;
 
 use crate::layout;
 use bodies::Bodies;

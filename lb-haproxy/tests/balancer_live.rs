@@ -5,7 +5,7 @@
 mod balancer_support;
 
 use balancer_support::Bench;
-use lb_balancer::ConfigDirectory;
+use lb_core::balancer::ConfigDirectory;
 use lb_core::{Ability, Change, Listener, LoadBalancer};
 use lb_test_support::client::{Load, Mode, Stream, get};
 use lb_test_support::{Apps as Table, Instance, backend_name, eventually, free_port, tls};

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 mod common;
+#[path = "../../fuzz/src/haproxy/mod.rs"]
+mod haproxy;
 
 use common::text_of;
-use lb_conformance::strategies::{certificate, table};
+use lb_core::conformance::strategies::{certificate, table};
 use lb_core::{CertificatePem, ConfigRenderer, Fragment};
 use lb_haproxy::HaproxyRenderer;
-use lb_readers::haproxy;
 use lb_test_support::tls;
 use proptest::prelude::*;
 

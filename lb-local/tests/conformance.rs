@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use ipnet::Ipv4Net;
-use lb_conformance::balancer::BalancerSetup;
-use lb_conformance::runtime::{Does, RuntimeSetup};
-use lb_conformance::{Wire, Wrapped};
+use lb_core::conformance::balancer::BalancerSetup;
+use lb_core::conformance::runtime::{Does, RuntimeSetup};
+use lb_core::conformance::{Wire, Wrapped};
 use lb_core::*;
 use lb_local::{LocalBalancer, LocalRuntime, Program};
 use tempfile::TempDir;
@@ -91,7 +91,7 @@ impl RuntimeSetup for Processes {
 mod runtime {
     use super::*;
 
-    lb_conformance::container_runtime_suite! {
+    lb_core::container_runtime_suite! {
         setup: Processes::new(),
         left_out: {
             one_made_but_never_started_is_started: "it makes and starts in one step",
@@ -144,7 +144,7 @@ impl BalancerSetup for InProcess {
 
 macro_rules! balancer_suite {
     ($setup:expr) => {
-        lb_conformance::load_balancer_suite! {
+        lb_core::load_balancer_suite! {
             setup: $setup,
             left_out: {
                 files_edited_by_hand_are_noticed_and_written_anew: "it has no files",

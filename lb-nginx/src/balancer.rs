@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use lb_balancer::TableQueue;
+use lb_core::balancer::TableQueue;
 use lb_core::{Applied, BalancerInfo, FileName, LoadBalancer, Result, RoutingTable, Traffic};
 
 pub use self::builder::{HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancerBuilder};

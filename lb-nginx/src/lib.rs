@@ -80,6 +80,10 @@
 //! ([`as_process`](NginxBalancerBuilder::as_process)). Dropping the balancer leaves it serving, and the next
 //! balancer on the same directory takes it over as it is.
 
+// The reader of `fuzz/`, which the properties share, names this crate.
+#[cfg(test)]
+extern crate self as lb_nginx;
+
 mod balancer;
 mod control;
 #[cfg(any(fuzzing, test))]
@@ -93,7 +97,7 @@ mod version;
 pub use balancer::{
     DEFAULT_IMAGE, HARD_STOP_AFTER, MAX_OLD_WORKERS, NginxBalancer, NginxBalancerBuilder,
 };
-pub use lb_balancer::template::{
+pub use lb_template::{
     LOOP_STEPS, MAX_OUTPUT_BYTES, MAX_TEMPLATE_BRACKETS, MAX_TEMPLATE_BYTES, MAX_TEMPLATE_DEPTH,
     MAX_TEMPLATE_STEPS, MAX_TEMPLATE_TAGS,
 };

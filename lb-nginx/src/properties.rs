@@ -1,11 +1,13 @@
 //! Any table becomes files that hold exactly its listeners, routes, upstreams and servers, by a reader that knows
 //! nothing but what the templates and the balancer may write.
 
+#[path = "../../fuzz/src/nginx/mod.rs"]
+mod nginx;
+
 use std::collections::BTreeSet;
 
-use lb_conformance::strategies::table;
+use lb_core::conformance::strategies::table;
 use lb_core::{CertificatePem, ConfigRenderer, Fragment, Listener, RoutingTable};
-use lb_readers::nginx;
 use lb_test_support::tls;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -24,11 +26,6 @@ fn tables() -> impl Strategy<Value = RoutingTable> {
     })
 }
 
-/// The version as the reader knows it: by this crate as it is outside of its own tests.
-fn known(version: Version) -> nginx::Version {
-    version.to_string().parse().unwrap()
-}
-
 fn files(table: &RoutingTable, version: Version) -> nginx::Files {
     fuzzing::files(&NginxRenderer::new(), table, version).unwrap()
 }
@@ -41,7 +38,7 @@ proptest! {
         table in tables(), version in select(VERSIONS.as_slice()),
     ) {
         let files = files(&table, version);
-        nginx::holds(&files, &table, known(version)).map_err(|e| TestCaseError::fail(format!("{e}\n{files:#?}")))?;
+        nginx::holds(&files, &table, version).map_err(|e| TestCaseError::fail(format!("{e}\n{files:#?}")))?;
     }
 
     #[test]
@@ -86,7 +83,7 @@ proptest! {
         }
         let damaged = lines.join("\n") + "\n";
         files.insert(name.to_owned(), damaged.clone());
-        prop_assert!(nginx::holds(&files, &table, known(version)).is_err(), "{}: {}", damage, damaged);
+        prop_assert!(nginx::holds(&files, &table, version).is_err(), "{}: {}", damage, damaged);
     }
 }
 

@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use lb_balancer::template::{Bounded, TemplateError};
 use lb_core::{
     Backend, BackendName, ConfigRenderer, Error, FileName, Fragment, Listener, Protocol,
     RenderedConfig, Result, RoutingTable,
 };
+use lb_template::{Bounded, TemplateError};
 
 use self::bodies::Bodies;
 use self::locations::Locations;

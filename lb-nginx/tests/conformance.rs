@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
 
-use lb_conformance::renderer::RendererSetup;
-use lb_conformance::{Wire, Wrapped};
+use lb_core::conformance::renderer::RendererSetup;
+use lb_core::conformance::{Wire, Wrapped};
 use lb_core::{ConfigRenderer, ContainerName, ImageRef, LoadBalancer};
 use lb_docker::DockerRuntime;
 use lb_nginx::{NginxBalancer, NginxBalancerBuilder, NginxRenderer};
@@ -22,13 +22,13 @@ impl RendererSetup for Templates {
 }
 
 mod renderer {
-    lb_conformance::config_renderer_suite! { setup: super::Templates }
+    lb_core::config_renderer_suite! { setup: super::Templates }
 }
 
 mod renderer_over_the_wire {
     use super::*;
 
-    lb_conformance::config_renderer_suite! {
+    lb_core::config_renderer_suite! {
         setup: Wrapped::<_, dyn ConfigRenderer>::new(Templates, |inner| Arc::new(Wire::new(inner))),
     }
 }
@@ -57,7 +57,7 @@ fn in_container(directory: &Path) -> Arc<dyn LoadBalancer> {
 mod process {
     use super::*;
 
-    lb_conformance::load_balancer_suite! {
+    lb_core::load_balancer_suite! {
         setup: Loopback::new(as_process),
         ignore: "needs LB_TEST_NGINX (testbed/up)",
         left_out: {
@@ -69,7 +69,7 @@ mod process {
 mod process_over_the_wire {
     use super::*;
 
-    lb_conformance::load_balancer_suite! {
+    lb_core::load_balancer_suite! {
         setup: Wrapped::<_, dyn LoadBalancer>::new(Loopback::new(as_process), |inner| {
             Arc::new(Wire::new(inner))
         }),
@@ -83,7 +83,7 @@ mod process_over_the_wire {
 mod container {
     use super::*;
 
-    lb_conformance::load_balancer_suite! {
+    lb_core::load_balancer_suite! {
         setup: Loopback::new(in_container),
         ignore: "needs LB_TEST_DOCKER, LB_TEST_NGINX_IMAGE (testbed/up)",
         left_out: {

@@ -1,5 +1,5 @@
 //! Templates a platform brings: good ones are used, those that reach beyond their blocks are refused. The limits
-//! are `lb_balancer::template`'s, and tried with it.
+//! are `lb_template`'s, and tried with it.
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too")]
 
 use lb_core::{ConfigRenderer, ErrorKind, Fragment, Protocol::Http, RoutingTable};

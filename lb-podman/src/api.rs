@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use containers_api::conn::TtyChunk;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
+use lb_core::engine::{
+    EngineApi, Failure, PullLine, Seen, SeenImage, SeenNetwork, Subscription, Summary, Tail, Which,
+    owner_label, whole_seconds,
+};
 use lb_core::{
     ClusterId, ContainerSpec, EngineInfo, ImageDigest, ImageRef, NetworkName, NetworkSpec,
     RegistryAuth, Usage, VolumeName, VolumeSource,
-};
-use lb_engine::{
-    EngineApi, Failure, PullLine, Seen, SeenImage, SeenNetwork, Subscription, Summary, Tail, Which,
-    owner_label, whole_seconds,
 };
 use podman_api::models::ContainerStatus;
 use podman_api::opts::{

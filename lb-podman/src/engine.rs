@@ -18,8 +18,8 @@ use containers_api::conn::{
 use containers_api::url::url::Url;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use jiff::fmt::rfc2822;
+use lb_core::engine::Failure;
 use lb_core::{Error, Result};
-use lb_engine::Failure;
 use podman_api::{ApiVersion, Error as PodmanError, Podman};
 use serde_json::Value;
 

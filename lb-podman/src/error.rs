@@ -4,7 +4,7 @@ use std::io;
 
 use containers_api::conn;
 use lb_core::ErrorKind;
-use lb_engine::{Failure, kind_of_status};
+use lb_core::engine::{Failure, kind_of_status};
 use podman_api::Error as PodmanError;
 
 /// What went wrong in one call. podman-api wraps the errors of streams in other errors of its own.

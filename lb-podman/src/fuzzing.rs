@@ -3,8 +3,8 @@
 //!
 //! Each function is the conversion of its name; what must hold of the result is the target's to say.
 
+use lb_core::engine::{Failure, Hint, PullLine, Seen, SeenImage, SeenNetwork, Summary};
 use lb_core::{EngineInfo, Usage};
-use lb_engine::{Failure, Hint, PullLine, Seen, SeenImage, SeenNetwork, Summary};
 use serde_json::Value;
 
 use crate::convert;

@@ -65,5 +65,5 @@ mod runtime;
 
 pub use api::PodmanApi;
 pub use endpoint::Endpoint;
-pub use lb_engine::{Bounds, DEFAULT_PIDS, Deadlines};
+pub use lb_core::engine::{Bounds, DEFAULT_PIDS, Deadlines};
 pub use runtime::{Logs, PodmanRuntime, PodmanRuntimeBuilder};

@@ -2,8 +2,8 @@
 
 mod builder;
 
-use lb_core::{AsRuntime, ClusterId, Result};
-use lb_engine::EngineRuntime;
+use lb_core::engine::{EngineRuntime, OnEngine};
+use lb_core::{ClusterId, Result};
 
 pub use self::builder::{Logs, PodmanRuntimeBuilder};
 use crate::api::PodmanApi;
@@ -34,10 +34,10 @@ impl PodmanRuntime {
     }
 }
 
-impl AsRuntime for PodmanRuntime {
-    type Runtime = EngineRuntime<PodmanApi>;
+impl OnEngine for PodmanRuntime {
+    type Api = PodmanApi;
 
-    fn as_runtime(&self) -> &Self::Runtime {
+    fn on_engine(&self) -> &EngineRuntime<PodmanApi> {
         &self.0
     }
 }

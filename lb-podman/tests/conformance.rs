@@ -8,7 +8,7 @@ use common::Podman;
 mod podman {
     use super::*;
 
-    lb_conformance::container_runtime_suite! {
+    lb_core::container_runtime_suite! {
         setup: Podman::default(),
         ignore: "needs LB_TEST_PODMAN (testbed/up)",
         left_out: {

@@ -5,7 +5,7 @@ mod common;
 
 use common::Podman;
 
-lb_conformance::container_runtime_restart_suite! {
+lb_core::container_runtime_restart_suite! {
     setup: Podman::default(),
     ignore: "needs LB_TEST_PODMAN (testbed/up)",
 }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lb_sim::{Options, Report, STEPS, run};
+use lb_core::sim::{Options, Report, STEPS, run};
 use serde::Serialize;
 
 /// Seeds between two signs of life.

@@ -83,7 +83,7 @@ pub struct Resolving {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Version {
-    /// Its revision.
+    /// Which.
     pub revision: Revision,
     /// The image's digest.
     pub digest: ImageDigest,
@@ -116,9 +116,9 @@ pub struct InstanceLedger {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LastEnd {
-    /// The instance.
+    /// Which.
     pub id: InstanceId,
-    /// The host.
+    /// Where.
     pub host: HostId,
     /// What ended it.
     pub how: Ending,

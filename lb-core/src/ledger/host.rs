@@ -71,7 +71,7 @@ pub struct Lost {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableLedger {
-    /// The hash of the table.
+    /// Which.
     pub hash: TableHash,
     /// The ledger's `seq` from which on it was wanted.
     pub seq: u64,
@@ -81,7 +81,7 @@ pub struct TableLedger {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Said {
-    /// The hash of the table.
+    /// Which.
     pub hash: TableHash,
     /// Whether all of it is: nothing was set aside.
     #[serde(default = "whole")]
@@ -112,7 +112,7 @@ pub struct Resting {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// The action that is tried again.
+    /// Which.
     pub key: ActionKey,
     /// For a table: which one failed. Another is tried at once.
     pub table: Option<TableHash>,

@@ -17,7 +17,7 @@ use crate::keyed::Keyed;
 use crate::model::{BackendName, FileName, ServerName};
 use crate::routing::{Listener, RoutingTable, ServerState, TableHash};
 
-/// Tables remembered for [`MemoryBalancer::tables`], unless told otherwise.
+/// Tables remembered for [`MemoryBalancer::tables`].
 pub const TABLES_KEPT: usize = 1024;
 /// Longest a mutating call may take, delays asked for included.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
@@ -43,8 +43,6 @@ pub(super) struct State {
     /// The hash of `table`: it is asked for far more often than it changes.
     hash: Option<TableHash>,
     tables: VecDeque<Arc<RoutingTable>>,
-    /// How many of them; `None`: [`TABLES_KEPT`].
-    remembered: Option<usize>,
     traffic: BTreeMap<BackendName, BackendTraffic>,
     taken_ports: BTreeSet<u16>,
     reloads: u64,
@@ -70,14 +68,7 @@ impl MemoryBalancer {
         lock(&self.shared.state).table.clone()
     }
 
-    /// Remembers at most so many tables from now on, for clusters of many hosts. Default [`TABLES_KEPT`].
-    pub fn remember(&self, tables: usize) {
-        let mut state = lock(&self.shared.state);
-        state.remembered = Some(tables);
-        state.forget_tables();
-    }
-
-    /// The tables that came in force, oldest first, as far as they are [remembered](Self::remember).
+    /// The tables that came in force, oldest first; the latest [`TABLES_KEPT`].
     pub fn tables(&self) -> Vec<Arc<RoutingTable>> {
         lock(&self.shared.state).tables.iter().cloned().collect()
     }
@@ -207,13 +198,10 @@ impl State {
             }
         }
         self.tables.push_back(table.clone());
-        self.forget_tables();
+        if self.tables.len() > TABLES_KEPT {
+            self.tables.pop_front();
+        }
         (self.table, self.hash) = (Some(table), Some(hash));
-    }
-
-    fn forget_tables(&mut self) {
-        let surplus = self.tables.len().saturating_sub(self.remembered.unwrap_or(TABLES_KEPT));
-        self.tables.drain(..surplus);
     }
 
     /// What a client that asks a route's own host and path is answered.

@@ -64,10 +64,13 @@ pub(super) struct Engine {
     /// Listings do not tell readiness; see [`MemoryRuntime::hide_readiness`](super::MemoryRuntime).
     pub(super) hides_readiness: bool,
     /// Counts what the holder did, so that whoever compares need not.
+    #[cfg(feature = "sim")]
     pub(super) changes: u64,
     /// Containers that ended by themselves, since somebody looked.
+    #[cfg(feature = "sim")]
     pub(super) died: Vec<ContainerName>,
     /// Containers that were ready at any time.
+    #[cfg(feature = "sim")]
     pub(super) ever_ready: BTreeSet<ContainerName>,
     /// What nobody has heard yet; the holder sends it.
     pub(super) news: Vec<News>,
@@ -360,6 +363,7 @@ impl Engine {
         entry.exit(Exit { output: String::new(), ..exit.clone() });
         let again = entry.spec.restart == Restart::Always;
         self.news.push(News { to: Some(entry.owner), event: RuntimeEvent::Exited(name.clone()) });
+        #[cfg(feature = "sim")]
         self.died.push(name.clone());
         if again {
             self.start(name);
@@ -391,6 +395,7 @@ impl Engine {
         let Some(entry) = self.containers.get_mut(name) else { return };
         let before = entry.shown();
         change(entry);
+        #[cfg(feature = "sim")]
         if entry.shown() == Readiness::Ready && entry.state == ContainerState::Running {
             self.ever_ready.insert(name.clone());
         }
@@ -466,7 +471,7 @@ fn taken(spec: &ContainerSpec, why: &str) -> Error {
 }
 
 impl Entry {
-    /// An exited container has lost its address and ports, as on real engines.
+    /// An exited container has lost its address and ports, as on Docker.
     fn holds_resources(&self) -> bool {
         !matches!(self.state, ContainerState::Exited(_))
     }

@@ -137,11 +137,8 @@ impl Faults {
         self.around(op, subject, std::future::ready(()).map(|()| work())).await
     }
 
-    /// Does `work`, another backend's call `op` on `subject`, with the faults asked for.
-    ///
-    /// # Errors
-    /// Those asked for, else what `work` gives.
-    pub async fn around<T>(
+    /// The same around another backend's call.
+    pub(crate) async fn around<T>(
         &self,
         op: Op,
         subject: &str,

@@ -1,4 +1,4 @@
-//! What is really there, for checks of tests and simulations: no call of a contract, and no fault.
+//! What is really there, for the simulation's checks: no call of a contract, and no fault.
 
 use super::{MemoryRuntime, lock};
 use crate::model::ContainerName;
@@ -6,30 +6,26 @@ use crate::runtime::{ContainerSpec, ContainerState, Readiness};
 
 /// A container as it is.
 #[derive(Debug)]
-pub struct HeldContainer<'a> {
-    /// Its name.
-    pub name: &'a ContainerName,
-    /// What it was made from.
-    pub spec: &'a ContainerSpec,
-    /// Whether its process runs.
-    pub running: bool,
+pub(crate) struct Held<'a> {
+    pub(crate) name: &'a ContainerName,
+    pub(crate) spec: &'a ContainerSpec,
+    pub(crate) running: bool,
     /// Whether it has address and ports: it has not ended.
-    pub holds: bool,
-    /// Whether it runs and is ready, by what it is or by what a test pinned.
-    pub ready: bool,
+    pub(crate) holds: bool,
+    pub(crate) ready: bool,
 }
 
 impl MemoryRuntime {
     /// A number that is another one whenever anything may have changed.
-    pub fn changes(&self) -> u64 {
+    pub(crate) fn changes(&self) -> u64 {
         lock(&self.shared.engine).changes
     }
 
     /// Shows each container, in order of name.
-    pub fn each(&self, mut look: impl FnMut(HeldContainer<'_>)) {
+    pub(crate) fn each(&self, mut look: impl FnMut(Held<'_>)) {
         for (name, entry) in &lock(&self.shared.engine).containers {
             let running = entry.state == ContainerState::Running;
-            look(HeldContainer {
+            look(Held {
                 name,
                 spec: &entry.spec,
                 running,
@@ -40,18 +36,18 @@ impl MemoryRuntime {
     }
 
     /// How many networks there are.
-    pub fn networks(&self) -> usize {
+    pub(crate) fn networks(&self) -> usize {
         lock(&self.shared.engine).networks.len()
     }
 
     /// Whether a container of this name was ready at any time, between two looks too.
-    pub fn was_ready(&self, name: &str) -> bool {
+    pub(crate) fn was_ready(&self, name: &str) -> bool {
         let name = ContainerName::new(name);
         name.is_ok_and(|name| lock(&self.shared.engine).ever_ready.contains(&name))
     }
 
     /// The containers that ended by themselves since this was asked last.
-    pub fn take_died(&self) -> Vec<ContainerName> {
+    pub(crate) fn take_died(&self) -> Vec<ContainerName> {
         std::mem::take(&mut lock(&self.shared.engine).died)
     }
 }

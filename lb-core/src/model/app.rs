@@ -27,7 +27,7 @@ pub const MAX_PORTS: usize = 32;
 pub const MAX_ENTRIES: usize = 512;
 /// Longest value of a variable or argument in bytes.
 pub const MAX_VALUE: usize = 32 * 1024;
-/// Least memory an instance may be limited to: engines take no less, and take 0 as no limit.
+/// Least memory an instance may be limited to: Docker takes no less, and takes 0 as no limit.
 pub const MIN_MEMORY: ByteSize = ByteSize::mib(6);
 /// Most memory an instance may be limited to.
 pub const MAX_MEMORY: ByteSize = ByteSize::mib(1 << 30);
@@ -93,7 +93,7 @@ pub struct AppSpec {
 pub struct Volume {
     /// What is mounted.
     pub source: VolumeSource,
-    /// The path in the container.
+    /// Where.
     pub target: AbsolutePath,
     /// Whether instances may write. Default: they may.
     #[serde(default)]

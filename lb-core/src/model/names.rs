@@ -4,7 +4,6 @@
 //! or a runtime-API command without escaping: no type below admits white space, quotes, control
 //! characters or non-ASCII. The one exception is [`EnvName`], which no balancer sees.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -61,13 +60,6 @@ macro_rules! name {
             }
         }
 
-        // Names compare and hash as their texts, so that maps by name are asked by text.
-        impl Borrow<str> for $type {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
         impl FromStr for $type {
             type Err = Error;
             fn from_str(s: &str) -> Result<Self> {
@@ -90,9 +82,8 @@ macro_rules! name {
     };
 }
 
-/// `what "value"` for errors and logs: the value cut after 64 characters and escaped, so that a hostile one cannot break
-/// a line.
-pub fn shown(what: &str, value: &str) -> String {
+/// `field "value"`, the value cut and escaped so that a hostile one cannot break a log line.
+pub(crate) fn shown(what: &str, value: &str) -> String {
     const SHOWN: usize = 64;
     match value.char_indices().nth(SHOWN) {
         None => format!("{what} {value:?}"),
@@ -179,7 +170,7 @@ name! {
     CookieName, "cookie", |s| text(s, 1, 64, b"_-", "must be 1 to 64 of A-Z, a-z, 0-9, '_' and '-'")
 }
 name! {
-    /// A user in the container, `name`, `uid` or `name:group`, as engines take it (`--user`).
+    /// A user in the container, `name`, `uid` or `name:group`: as Docker's `--user`.
     UserName, "user", |s| match s.split_once(':') {
         _ if s.len() > 64 => Err(USER_RULE),
         Some((user, group)) => text(user, 1, 32, b"_.-", USER_RULE).and_then(|()| text(group, 1, 32, b"_.-", USER_RULE)),

@@ -272,9 +272,9 @@ impl Builder {
     }
 
     /// Plans otherwise than [`plan`](crate::plan) does: the simulation shows with this that it notices.
-    #[doc(hidden)]
+    #[cfg(feature = "sim")]
     #[must_use]
-    pub fn planner(mut self, planner: Planner) -> Self {
+    pub(crate) fn planner(mut self, planner: Planner) -> Self {
         self.planner = planner;
         self
     }

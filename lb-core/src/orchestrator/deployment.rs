@@ -44,7 +44,7 @@ impl Deployment {
         Self { platform, app, generation }
     }
 
-    /// The app that was deployed.
+    /// Which app.
     pub const fn app(&self) -> &AppName {
         &self.app
     }

@@ -23,11 +23,11 @@ pub(super) const EVENTS_KEPT: usize = 1024;
 pub struct Event {
     /// When, by the wall clock.
     pub at: jiff::Timestamp,
-    /// What happened.
+    /// What.
     pub what: Happened,
 }
 
-/// What an event tells.
+/// What happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -44,9 +44,9 @@ pub enum Happened {
     HostAnswers(HostId),
     /// A host does not answer; what runs there is left alone.
     HostSilent {
-        /// The host.
+        /// Which.
         host: HostId,
-        /// The error.
+        /// Why.
         error: Error,
     },
     /// The registry is not believed: nobody is replaced.
@@ -59,64 +59,64 @@ pub enum Happened {
     AppRemoved(AppName),
     /// A long step of fetching an image.
     Fetching {
-        /// The host.
+        /// Where.
         host: HostId,
         /// How far it is.
         step: ProgressStep,
     },
     /// An app's image was resolved.
     Resolved {
-        /// The app.
+        /// Whose.
         app: AppName,
-        /// What its tag means at its registry now.
+        /// To what.
         digest: ImageDigest,
     },
     /// An instance was started.
     Started {
-        /// The instance.
+        /// Which.
         id: InstanceId,
-        /// The host.
+        /// Where.
         host: HostId,
     },
     /// An instance may take traffic.
     Ready {
-        /// The instance.
+        /// Which.
         id: InstanceId,
-        /// The host.
+        /// Where.
         host: HostId,
     },
     /// An instance may no longer take traffic.
     Unready {
-        /// The instance.
+        /// Which.
         id: InstanceId,
-        /// The host.
+        /// Where.
         host: HostId,
         /// What the check said.
         reason: String,
     },
     /// An instance ended by itself.
     Died {
-        /// The instance.
+        /// Which.
         id: InstanceId,
-        /// The host.
+        /// Where.
         host: HostId,
-        /// Exit code, and the last lines it wrote.
+        /// How.
         exit: Exit,
     },
     /// An instance was stopped and removed.
     Stopped {
-        /// The instance.
+        /// Which.
         id: InstanceId,
-        /// The host.
+        /// Where.
         host: HostId,
     },
     /// A host's balancer has a table in force.
     Applied {
-        /// The host.
+        /// Where.
         host: HostId,
-        /// The hash of the table.
+        /// Which.
         table: TableHash,
-        /// How the balancer took it over.
+        /// How.
         change: Change,
         /// What was left out, and why, in words.
         set_aside: Vec<String>,
@@ -125,11 +125,11 @@ pub enum Happened {
     Cleared(HostId),
     /// An action failed.
     Failed {
-        /// The host.
+        /// Where.
         host: HostId,
-        /// The action that failed.
+        /// What.
         action: ActionKey,
-        /// The error.
+        /// Why.
         error: Error,
     },
     /// The planner decided something, or something stands in its way. Told once while it lasts.
@@ -138,7 +138,7 @@ pub enum Happened {
     Trouble {
         /// Which: `apps`, `ledger`, `load`, `leadership`, `planner`.
         part: &'static str,
-        /// The error.
+        /// Why.
         error: Error,
     },
     /// This reader was too slow and missed so many events.

@@ -116,7 +116,7 @@ impl Desk {
                 if wanted.has_changed().is_err() {
                     return;
                 }
-                tokio::time::sleep(backoff.delay().min(LONGEST_RETRY)).await;
+                tokio::time::sleep(backoff.next().min(LONGEST_RETRY)).await;
             }
         }
     }

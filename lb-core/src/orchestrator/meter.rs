@@ -1,7 +1,6 @@
 //! From counters to rates, for one host. Counters that went back began anew; what is absurd is not measured.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::balancer::{BackendTraffic, Traffic};
@@ -11,11 +10,11 @@ use crate::runtime::Usage;
 /// Longest time between two usage readings whose difference is believed; the host's clock may have jumped.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// The latest rates of one host. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+/// The latest rates of one host.
+#[derive(Debug, Default)]
 pub(super) struct Reading {
-    usage: Option<Arc<At<BTreeMap<ContainerName, ContainerRate>>>>,
-    traffic: Option<Arc<At<BTreeMap<BackendName, BackendRate>>>>,
+    usage: Option<At<BTreeMap<ContainerName, ContainerRate>>>,
+    traffic: Option<At<BTreeMap<BackendName, BackendRate>>>,
     /// Whether the balancer answered the last time it was asked.
     answers: bool,
 }
@@ -56,7 +55,7 @@ impl Reading {
         rates: Option<BTreeMap<ContainerName, ContainerRate>>,
     ) {
         if let Some(rates) = rates {
-            self.usage = Some(Arc::new(At { at, rates }));
+            self.usage = Some(At { at, rates });
         }
     }
 
@@ -67,7 +66,7 @@ impl Reading {
     ) {
         self.answers = rates.is_some();
         if let Some(rates) = rates {
-            self.traffic = Some(Arc::new(At { at, rates }));
+            self.traffic = Some(At { at, rates });
         }
     }
 
@@ -79,16 +78,15 @@ impl Reading {
         self.usage.iter().filter(move |u| u.at >= oldest).flat_map(|u| &u.rates)
     }
 
-    /// The backends the host served when it was last read; `None` for each of them where that was before `oldest`, or it
-    /// does not answer any more.
-    pub(super) fn backends(
-        &self,
-        oldest: Duration,
-    ) -> impl Iterator<Item = (&BackendName, Option<&BackendRate>)> {
-        self.traffic.iter().flat_map(move |t| {
-            let fresh = self.answers && t.at >= oldest;
-            t.rates.iter().map(move |(name, rate)| (name, fresh.then_some(rate)))
-        })
+    /// A backend, if measured since `oldest`.
+    pub(super) fn backend(&self, name: &BackendName, oldest: Duration) -> Option<&BackendRate> {
+        self.traffic.as_ref().filter(|t| self.answers && t.at >= oldest)?.rates.get(name)
+    }
+
+    /// Whether the host served the backend when it was last read, and does not say so any more.
+    pub(super) fn misses(&self, name: &BackendName, oldest: Duration) -> bool {
+        let known = self.traffic.as_ref();
+        known.is_some_and(|t| t.rates.contains_key(name) && (!self.answers || t.at < oldest))
     }
 }
 
@@ -133,30 +131,10 @@ pub(super) struct TrafficMeter {
     missed: bool,
 }
 
-/// What is kept of a reading: not each server's, of which there are many.
 #[derive(Debug)]
 struct Counters {
     at: Duration,
-    backends: BTreeMap<BackendName, Counter>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Counter {
-    requests: u64,
-    failures: u64,
-    response_time: Option<f64>,
-    servers: u32,
-}
-
-impl Counter {
-    fn of(traffic: &BackendTraffic) -> Self {
-        Self {
-            requests: traffic.requests,
-            failures: traffic.failures,
-            response_time: traffic.response_time.filter(|t| t.is_finite() && *t >= 0.0),
-            servers: u32::try_from(traffic.servers.len()).unwrap_or(u32::MAX),
-        }
-    }
+    backends: BTreeMap<BackendName, BackendTraffic>,
 }
 
 #[derive(Debug, Default)]
@@ -173,9 +151,8 @@ impl TrafficMeter {
             self.missed = true;
             return;
         };
-        let backends = traffic.backends.iter().map(|(name, now)| (name.clone(), Counter::of(now)));
-        let counters = Counters { at, backends: backends.collect() };
-        for (name, now) in &traffic.backends {
+        let counters = Counters { at, backends: traffic.backends };
+        for (name, now) in &counters.backends {
             let before = self.last.as_ref().map(|last| last.backends.get(name));
             let gathered = self.gathered.entry(name.clone()).or_default();
             gathered.concurrency += now.in_flight + now.queued;
@@ -203,15 +180,15 @@ impl TrafficMeter {
         if missed || over <= 0.0 {
             return None;
         }
-        let rates = last.backends.iter().map(|(name, counter)| {
+        let rates = last.backends.iter().map(|(name, traffic)| {
             let none = Gathered::default();
             let gathered = gathered.get(name).unwrap_or(&none);
             let rate = BackendRate {
                 requests: gathered.requests as f64 / over,
                 failures: gathered.failures as f64 / over,
                 concurrency: gathered.concurrency as f64 / f64::from(readings.max(1)),
-                response_time: counter.response_time,
-                servers: counter.servers,
+                response_time: traffic.response_time.filter(|t| t.is_finite() && *t >= 0.0),
+                servers: u32::try_from(traffic.servers.len()).unwrap_or(u32::MAX),
             };
             (name.clone(), rate)
         });
@@ -288,17 +265,16 @@ mod tests {
 
     #[test]
     fn a_host_that_stopped_answering_is_missed_by_its_backends_only() {
-        let known = BackendName::new("shop.web").unwrap();
+        let (known, other) =
+            (BackendName::new("shop.web").unwrap(), BackendName::new("other.web").unwrap());
         let mut reading = Reading::default();
         let rates = BTreeMap::from([(known.clone(), BackendRate::default())]);
         reading.traffic(Duration::from_secs(5), Some(rates));
-        let since = |reading: &Reading, second| {
-            let backends = reading.backends(Duration::from_secs(second));
-            backends.map(|(name, rate)| (name.clone(), rate.copied())).collect::<Vec<_>>()
-        };
-        assert_eq!(since(&reading, 1), [(known.clone(), Some(BackendRate::default()))]);
-        assert_eq!(since(&reading, 6), [(known.clone(), None)], "too old");
+        assert!(!reading.misses(&known, Duration::from_secs(1)));
+        assert!(reading.misses(&known, Duration::from_secs(6)), "too old");
         reading.traffic(Duration::from_secs(6), None);
-        assert_eq!(since(&reading, 1), [(known, None)]);
+        assert!(reading.misses(&known, Duration::from_secs(1)));
+        assert!(!reading.misses(&other, Duration::from_secs(1)));
+        assert_eq!(reading.backend(&known, Duration::ZERO), None);
     }
 }

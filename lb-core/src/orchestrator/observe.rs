@@ -72,7 +72,7 @@ impl Observer {
         loop {
             let _ = AssertUnwindSafe(self.observe()).catch_unwind().await;
             tracing::error!(host = %self.link.host, "the observer panicked");
-            tokio::time::sleep(backoff.delay()).await;
+            tokio::time::sleep(backoff.next()).await;
         }
     }
 
@@ -100,7 +100,7 @@ impl Observer {
     /// Until the next look, if nothing asks for one.
     fn pause(&self, error: Option<&Error>, backoff: &mut Backoff, jitter: &mut Random) -> Duration {
         if error.is_some() {
-            return backoff.delay();
+            return backoff.next();
         }
         backoff.reset();
         let resync = self.settings.resync;
@@ -169,9 +169,8 @@ impl Observer {
         let logs = handle.runtime.logs(name, LAST_LINES);
         let mut text =
             bounded("read logs", host, LAST_WORDS_WITHIN, logs).await.unwrap_or_default();
-        let most = text.len().saturating_sub(LAST_WORDS);
-        let start = (most..text.len()).find(|at| text.is_char_boundary(*at));
-        text.split_off(start.unwrap_or(text.len()))
+        let start = text.ceil_char_boundary(text.len().saturating_sub(LAST_WORDS));
+        text.split_off(start)
     }
 
     fn balancer(&self, traffic: &Traffic) -> ObservedBalancer {
@@ -303,10 +302,10 @@ impl Ears {
             Some(Ok(_)) => self.backoff.reset(),
             Some(Err(error)) => {
                 tracing::debug!(%error, "engine events");
-                self.deaf = Some(self.backoff.delay());
+                self.deaf = Some(self.backoff.next());
             }
             None => {
-                (self.ended, self.deaf) = (true, Some(self.backoff.delay()));
+                (self.ended, self.deaf) = (true, Some(self.backoff.next()));
             }
         }
     }

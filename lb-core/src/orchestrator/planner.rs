@@ -11,7 +11,7 @@ type Brain = dyn Fn(&World, &Ledger, Now) -> Plan + Send + Sync;
 
 /// [`plan`], or what the simulation puts in its place.
 #[derive(Clone)]
-pub struct Planner(Arc<Brain>);
+pub(crate) struct Planner(Arc<Brain>);
 
 impl Default for Planner {
     fn default() -> Self {
@@ -21,7 +21,10 @@ impl Default for Planner {
 
 impl Planner {
     /// Another one.
-    pub fn new(brain: impl Fn(&World, &Ledger, Now) -> Plan + Send + Sync + 'static) -> Self {
+    #[cfg(feature = "sim")]
+    pub(crate) fn new(
+        brain: impl Fn(&World, &Ledger, Now) -> Plan + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(brain))
     }
 

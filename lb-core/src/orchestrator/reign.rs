@@ -47,7 +47,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut requests: mpsc::Receiver<Reques
         let stands = shared.stand(&mut campaign, &mut requests, &mut backoff);
         stands.await;
         drop(campaign);
-        let pause = tokio::time::sleep(backoff.delay());
+        let pause = tokio::time::sleep(backoff.next());
         let _ = shared.stop.run_until_cancelled(pause).await;
     }
     renewal.abort();
@@ -87,7 +87,7 @@ impl Shared {
                 Err(error) => {
                     self.tell(Happened::Trouble { part: "leadership", error });
                     let stopped = self.stop.cancelled();
-                    if tokio::time::timeout(backoff.delay(), stopped).await.is_ok() {
+                    if tokio::time::timeout(backoff.next(), stopped).await.is_ok() {
                         return;
                     }
                 }
@@ -195,7 +195,7 @@ impl Shared {
                     }
                 }
             }
-            tokio::time::sleep(backoff.delay()).await;
+            tokio::time::sleep(backoff.next()).await;
         }
     }
 

@@ -10,7 +10,7 @@ use super::link::{Link, bounded, bounded_store};
 use super::meter::{Reading, TrafficMeter, UsageMeter};
 use super::ticker::Ticker;
 use crate::error::Error;
-use crate::model::{AppName, ContainerName, HostId};
+use crate::model::{App, AppName, BackendName, ContainerName, HostId};
 use crate::scale::{LoadSample, MAX_SAMPLES};
 use crate::store::{AppSet, LoadStore};
 use crate::time::Now;
@@ -107,113 +107,76 @@ impl Board {
         }
     }
 
-    /// One sample of each app, from readings that are not too old. Passes ask the board too: nothing is summed while it is
-    /// locked.
+    /// One sample of each app, from readings that are not too old.
     fn sample(&self, now: Now, every: Duration) -> Vec<(AppName, LoadSample)> {
-        let (apps, hosts) = {
-            let state = self.lock();
-            (state.apps.clone(), state.hosts.clone())
-        };
-        let oldest = now.monotonic.saturating_sub(every * READINGS_LAST);
-        let mut sums = sum(&apps, hosts.values(), oldest);
-        let mut of =
-            |name: &AppName| sums.remove(name.as_str()).unwrap_or_default().sample(now, every);
-        let made: Vec<_> = apps.keys().cloned().map(|name| (of(&name), name)).collect();
         let mut state = self.lock();
-        for (sample, name) in &made {
-            // Gone meanwhile, with its samples.
-            if !state.apps.contains_key(name) {
-                continue;
-            }
+        let oldest = now.monotonic.saturating_sub(every * READINGS_LAST);
+        let apps = state.apps.clone();
+        let made: Vec<_> = apps
+            .iter()
+            .map(|(name, stored)| {
+                (name.clone(), sum(&stored.app, &state.hosts, oldest, now, every))
+            })
+            .collect();
+        for (name, sample) in &made {
             let samples = state.samples.entry(name.clone()).or_default();
             samples.push(*sample);
             let surplus = samples.len().saturating_sub(MAX_SAMPLES);
             samples.drain(..surplus);
         }
-        made.into_iter().map(|(sample, name)| (name, sample)).collect()
+        made
     }
 }
 
-/// One app over all hosts.
-#[derive(Debug, Default)]
-struct Sum {
-    instances: u32,
-    cpu: Option<f64>,
-    memory: Option<f64>,
-    servers: u32,
-    requests: Option<f64>,
-    failures: Option<f64>,
-    concurrency: Option<f64>,
-    answer_time: f64,
-    /// A host that served it did not tell.
-    misses: bool,
-}
-
-/// Sums all apps in one walk over what the hosts read: as long as that is, however many apps there are.
-fn sum<'a>(
-    apps: &AppSet,
-    hosts: impl Iterator<Item = &'a Reading>,
+/// Sums one app over all hosts. A count over hosts with one of them missing would look like a drop, so
+/// then it is not given at all; CPU and memory say over how many instances they were measured.
+fn sum(
+    app: &App,
+    hosts: &BTreeMap<HostId, Reading>,
     oldest: Duration,
-) -> BTreeMap<&'a str, Sum> {
-    let mut sums: BTreeMap<&str, Sum> = BTreeMap::new();
-    for host in hosts {
-        for (name, rate) in host.containers(oldest) {
-            let Some(app) = app_of(name) else { continue };
-            let sum = sums.entry(app).or_default();
-            sum.instances += 1;
-            add(&mut sum.cpu, rate.cpu);
-            add(&mut sum.memory, rate.memory);
-        }
-        for (name, rate) in host.backends(oldest) {
-            let Some((app, port)) = name.as_str().split_once('.') else { continue };
-            // A port that the app had.
-            if !apps.get(app).is_some_and(|stored| stored.app.ports.contains_key(port)) {
-                continue;
-            }
-            let sum = sums.entry(app).or_default();
-            let Some(rate) = rate else {
-                sum.misses = true;
-                continue;
-            };
-            sum.servers = sum.servers.max(rate.servers);
-            add(&mut sum.requests, rate.requests);
-            add(&mut sum.failures, rate.failures);
-            add(&mut sum.concurrency, rate.concurrency);
-            sum.answer_time += rate.response_time.unwrap_or(0.0) * rate.requests;
+    now: Now,
+    over: Duration,
+) -> LoadSample {
+    let mut sample = LoadSample {
+        at: now,
+        over,
+        instances: 0,
+        cpu: None,
+        memory: None,
+        requests: None,
+        failures: None,
+        concurrency: None,
+        response_time: None,
+    };
+    for (name, rate) in hosts.values().flat_map(|host| host.containers(oldest)) {
+        if app_of(name) == Some(app.name.as_str()) {
+            sample.instances += 1;
+            add(&mut sample.cpu, rate.cpu);
+            add(&mut sample.memory, rate.memory);
         }
     }
-    sums
-}
-
-impl Sum {
-    /// A count over hosts with one of them missing would look like a drop, so then it is not given at all; CPU and memory
-    /// say over how many instances they were measured.
-    fn sample(self, at: Now, over: Duration) -> LoadSample {
-        let Self { instances, cpu, memory, .. } = self;
-        let sample = LoadSample {
-            at,
-            over,
-            instances,
-            cpu,
-            memory,
-            requests: None,
-            failures: None,
-            concurrency: None,
-            response_time: None,
-        };
-        if self.misses {
-            return sample;
+    let backends: Vec<BackendName> =
+        app.ports.keys().map(|port| BackendName::of(&app.name, port)).collect();
+    let mut servers = 0;
+    let mut answer_time = 0.0;
+    for host in hosts.values() {
+        if backends.iter().any(|b| host.misses(b, oldest)) {
+            return LoadSample { requests: None, failures: None, concurrency: None, ..sample };
         }
-        let requests = self.requests.filter(|r| *r > 0.0);
-        LoadSample {
-            instances: if instances == 0 { self.servers } else { instances },
-            requests: self.requests,
-            failures: self.failures,
-            concurrency: self.concurrency,
-            response_time: requests.map(|r| self.answer_time / r).filter(|t| *t > 0.0),
-            ..sample
+        for rate in backends.iter().filter_map(|b| host.backend(b, oldest)) {
+            servers = servers.max(rate.servers);
+            add(&mut sample.requests, rate.requests);
+            add(&mut sample.failures, rate.failures);
+            add(&mut sample.concurrency, rate.concurrency);
+            answer_time += rate.response_time.unwrap_or(0.0) * rate.requests;
         }
     }
+    if sample.instances == 0 {
+        sample.instances = servers;
+    }
+    let requests = sample.requests.filter(|r| *r > 0.0);
+    sample.response_time = requests.map(|r| answer_time / r).filter(|t| *t > 0.0);
+    sample
 }
 
 /// The app in an instance's name, `cluster.app.revision.sSLOT.iINCARNATION`.
@@ -258,81 +221,5 @@ impl Sampler {
             bounded_store("append", "load", self.settings.deadlines.store, append).await?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::meter::{BackendRate, ContainerRate};
-    use super::*;
-    use crate::model::{App, AppSpec, BackendName, Port};
-    use crate::store::{Generation, StoredApp};
-
-    const NOW: Duration = Duration::from_secs(100);
-
-    fn app(name: &str) -> (AppName, StoredApp) {
-        let mut spec = AppSpec::new(name.parse().unwrap(), "demo:1".parse().unwrap());
-        spec.ports.insert("web".parse().unwrap(), Port::tcp(std::num::NonZeroU16::MIN));
-        let app = Arc::new(App::new(spec).unwrap());
-        let stored = StoredApp { app, generation: Generation(1), deploy: Generation(1) };
-        (name.parse().unwrap(), stored)
-    }
-
-    /// A host with one container of each app, and so many requests a second of each backend.
-    fn host(containers: &[&str], backends: &[(&str, f64)]) -> Reading {
-        let mut reading = Reading::default();
-        let name = |app: &&str| ContainerName::new(format!("c.{app}.0123456789ab.s0.i1")).unwrap();
-        let used = ContainerRate { cpu: 0.5, memory: 10.0 };
-        let rates = containers.iter().map(|app| (name(app), used)).collect();
-        reading.usage(NOW, Some(rates));
-        let rates = backends.iter().map(|(backend, requests)| {
-            let rate = BackendRate { requests: *requests, servers: 2, ..BackendRate::default() };
-            (BackendName::new(*backend).unwrap(), rate)
-        });
-        reading.traffic(NOW, Some(rates.collect()));
-        reading
-    }
-
-    fn board(hosts: [Reading; 2]) -> Board {
-        let board = Board::default();
-        let apps = [app("shop"), app("site"), app("idle")].into();
-        board.watch(Arc::new(AppSet { apps, trouble: None }));
-        let names = ["h1", "h2"].map(|host| host.parse().unwrap());
-        board.lock().hosts = names.into_iter().zip(hosts).collect();
-        board
-    }
-
-    fn sampled(board: &Board) -> BTreeMap<String, LoadSample> {
-        let now = Now { monotonic: NOW, ..Now::at_seconds(100) };
-        let made = board.sample(now, Duration::from_secs(5));
-        made.into_iter().map(|(name, sample)| (name.to_string(), sample)).collect()
-    }
-
-    #[test]
-    fn each_app_is_summed_over_all_hosts_by_the_ports_it_has() {
-        let board = board([
-            host(&["shop", "site"], &[("shop.web", 3.0), ("shop.gone", 50.0), ("other.web", 9.0)]),
-            host(&["shop"], &[("shop.web", 4.0), ("site.web", 1.0)]),
-        ]);
-        let made = sampled(&board);
-        let figures = |app: &str| {
-            let LoadSample { instances, cpu, memory, requests, .. } = made[app];
-            (instances, cpu, memory, requests)
-        };
-        assert_eq!(figures("shop"), (2, Some(1.0), Some(20.0), Some(7.0)));
-        assert_eq!(figures("site"), (1, Some(0.5), Some(10.0), Some(1.0)));
-        assert_eq!(figures("idle"), (0, None, None, None));
-        assert_eq!(made.len(), 3, "nothing of an app that is not watched");
-        assert_eq!(board.take()["shop"].len(), 1);
-    }
-
-    #[test]
-    fn requests_are_not_known_while_a_host_that_served_does_not_tell() {
-        let mut silent = host(&["shop"], &[("shop.web", 4.0)]);
-        silent.traffic(NOW, None);
-        let made =
-            sampled(&board([host(&["shop"], &[("shop.web", 3.0), ("site.web", 1.0)]), silent]));
-        assert_eq!((made["shop"].instances, made["shop"].requests), (2, None));
-        assert_eq!((made["site"].instances, made["site"].requests), (2, Some(1.0)), "servers");
     }
 }

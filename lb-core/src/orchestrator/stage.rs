@@ -142,9 +142,8 @@ impl Snapshot {
         if serving < needed {
             return Some(format!("{serving} of {needed} instances of revision {target} are ready"));
         }
-        let which = if publishes { ", or that other hosts cannot reach," } else { "" };
         (others > 0 && !others_may_stay)
-            .then(|| format!("{others} instances of other revisions{which} are left"))
+            .then(|| format!("{others} instances of other revisions are left"))
     }
 
     /// What keeps the host's balancer from serving the app as the planner wants it.

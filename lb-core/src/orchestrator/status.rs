@@ -27,7 +27,7 @@ use crate::time::Now;
 /// Everything as the last pass left it. It holds no secret: certificates are named, not shown.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
-    /// The cluster.
+    /// Whose.
     pub cluster: ClusterId,
     /// When the pass was.
     pub at: Now,
@@ -81,7 +81,7 @@ pub struct AppStatus {
 /// An instance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct InstanceStatus {
-    /// The instance.
+    /// Which.
     pub id: InstanceId,
     /// Where it runs.
     pub host: HostId,

@@ -31,7 +31,7 @@ pub(super) async fn follow<T>(
                 backoff.reset();
                 None
             }
-            Some(Err(_)) | None => Some(backoff.delay()),
+            Some(Err(_)) | None => Some(backoff.next()),
         };
         match item {
             Some(item) => inbox.put(|news| leave(news, item)),

@@ -261,7 +261,7 @@ pub enum Done {
     Plain,
     /// The balancer says that a table is in force.
     Applied {
-        /// The hash of the table.
+        /// Which.
         table: TableHash,
         /// Whether all of it is: nothing was set aside.
         whole: bool,

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_conformance::strategies::Failing;
+use lb_core::conformance::strategies::Failing;
 use lb_core::*;
 
 const A_DAY: Duration = Duration::from_secs(86_400);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_conformance::strategies::{Deployment, Happening};
+use lb_core::conformance::strategies::{Deployment, Happening};
 use lb_core::{HostId, Ledger};
 use proptest::sample::Index;
 

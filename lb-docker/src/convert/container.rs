@@ -8,11 +8,11 @@ use bollard::models::{
     HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, PortBinding,
     PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
+use lb_core::engine::{environment, labels, owner_label, whole_seconds, writable_places};
 use lb_core::{
     Access, Attachment, ByteSize, ClusterId, ContainerSpec, ImageRef, Privileges, Publish,
     RegistryAuth, Restart, Signal, Volume, VolumeSource,
 };
-use lb_engine::{environment, labels, owner_label, whole_seconds, writable_places};
 
 use crate::runtime::Logs;
 

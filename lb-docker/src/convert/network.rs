@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use ipnet::Ipv4Net;
+use lb_core::engine::{SeenNetwork, owner_label};
 use lb_core::{ClusterId, NetworkSpec};
-use lb_engine::{SeenNetwork, owner_label};
 
 pub(crate) fn network_request(cluster: &ClusterId, spec: &NetworkSpec) -> NetworkCreateRequest {
     let config = IpamConfig {

@@ -8,11 +8,11 @@ use bollard::models::{
     ContainerSummaryStateEnum as ListState, CreateImageInfo, EventMessage, ImageInspect,
     SystemInfo,
 };
+use lb_core::engine::{Failure, Hint, PullLine, Seen, SeenImage, Summary};
 use lb_core::{
     ByteSize, ContainerName, ContainerState, EngineInfo, Exit, ImageDigest, ProgressStep,
     RuntimeEvent, Usage,
 };
-use lb_engine::{Failure, Hint, PullLine, Seen, SeenImage, Summary};
 
 pub(crate) fn engine_info(info: SystemInfo) -> EngineInfo {
     let system = info.operating_system.unwrap_or_default();

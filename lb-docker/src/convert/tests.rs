@@ -7,12 +7,12 @@ use bollard::models::{
     ContainerInspectResponse, ContainerStatsResponse, ContainerSummary, EventMessage, ImageInspect,
     NetworkInspect,
 };
+use lb_core::engine::Summary;
 use lb_core::{
     Access, Attachment, ByteSize, Capability, ClusterId, ContainerSpec, ContainerState, Cpu,
     ErrorKind, Exit, NetworkSpec, Privileges, Publish, Restart, Role, RuntimeEvent, Secret, Volume,
     VolumeSource,
 };
-use lb_engine::Summary;
 use serde_json::{Value, json};
 
 use super::*;

@@ -9,8 +9,8 @@ use lb_docker::{Deadlines, DockerRuntime};
 use lb_test_support::engine::{self, RealEngine, Setup};
 use serde_json::{Value, json};
 
-pub(crate) use lb_conformance::PATIENCE;
-pub(crate) use lb_conformance::runtime::Bed;
+pub(crate) use lb_core::conformance::PATIENCE;
+pub(crate) use lb_core::conformance::runtime::Bed;
 pub(crate) use lb_test_support::variable;
 
 /// What the suite of the contract needs to know.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balancer::{BalancerContainer, ConfigDirectory, Failure};
-use lb_core::balancer::{HEADER_BYTES, checked_header_bytes};
+use lb_core::balancer::{
+    BalancerContainer, ConfigDirectory, Failure, HEADER_BYTES, checked_header_bytes,
+};
 use lb_core::{
     ByteSize, ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth,
     Result,
@@ -126,7 +127,7 @@ impl HaproxyBalancerBuilder {
 
     /// Most old workers beside the current one. Default [`MAX_OLD_WORKERS`]. The more of them hold connections, the
     /// rarer a reload becomes (up to 8: one a second; beside more, one in up to 20 s, see
-    /// [`reload_interval`](lb_balancer::reload_interval)); beyond this many the oldest one's connections are
+    /// [`reload_interval`](lb_core::balancer::reload_interval)); beyond this many the oldest one's connections are
     /// shut, and counted in [`BalancerInfo::cut`](lb_core::BalancerInfo::cut).
     #[must_use]
     pub const fn max_old_workers(mut self, most: NonZeroU32) -> Self {

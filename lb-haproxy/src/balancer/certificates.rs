@@ -1,6 +1,6 @@
 //! Changing certificates, and which ones listeners have, without a reload.
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{FileName, Secret};
 
 use super::compose::Composed;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{
     AppName, Backend, BackendName, CertificatePem, ConfigRenderer, FileName, Fragment, Listener,
     Protocol, RenderedConfig, RoutingTable, Secret, TableHash,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lb_balancer::{Aside, quoted};
+use lb_core::balancer::{Aside, quoted};
 use lb_core::{BackendName, SetAside};
 
 use super::compose::{CONFIG, Composed};
@@ -83,7 +83,8 @@ mod tests {
             prefix: Prefix::Kept,
             backend: backend(app),
         };
-        let pem = CertificatePem::new(lb_test_support::tls::SHOP).unwrap();
+        let pem =
+            CertificatePem::new(include_str!("../../../testbed/support/data/shop.pem")).unwrap();
         let routes = [route("a", "/a"), route("b", "/b")].into();
         let certificates = [(backend("a"), pem)].into();
         table.listeners.insert(443, Listener::Http { routes, certificates });

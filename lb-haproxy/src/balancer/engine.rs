@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{
+use lb_core::balancer::{
     Aside, ConfigDirectory, Failure, Held, LONGEST_RELOAD_INTERVAL, Owner, Refused, TableEngine,
     Totals, Turn, named_by, reasons, reduced, reload_interval,
 };

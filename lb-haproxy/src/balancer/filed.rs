@@ -127,7 +127,8 @@ mod tests {
             }
             backend.servers.insert(ServerName::new(format!("s{id}")).unwrap(), server);
         }
-        let pem = CertificatePem::new(lb_test_support::tls::SHOP).unwrap();
+        let pem =
+            CertificatePem::new(include_str!("../../../testbed/support/data/shop.pem")).unwrap();
         let certificates = [(name.clone(), pem)].into();
         let listener = Listener::Http { routes: [].into(), certificates };
         RoutingTable {
@@ -195,7 +196,7 @@ mod tests {
     /// With certificates for these backends at 443.
     fn certified(names: &[&str]) -> RoutingTable {
         let mut table = with_another(&table());
-        let pem = CertificatePem::new(lb_test_support::tls::B).unwrap();
+        let pem = CertificatePem::new(include_str!("../../../testbed/support/data/b.pem")).unwrap();
         let named = |name: &&str| (BackendName::new(*name).unwrap(), pem.clone());
         let certificates = names.iter().map(named).collect();
         table.listeners.insert(443, Listener::Http { routes: [].into(), certificates });
@@ -253,7 +254,7 @@ mod tests {
             b.servers.remove(&ServerName::new("s1").unwrap());
         });
         let mut renewed = table();
-        let pem = CertificatePem::new(lb_test_support::tls::A).unwrap();
+        let pem = CertificatePem::new(include_str!("../../../testbed/support/data/a.pem")).unwrap();
         let Some(Listener::Http { certificates, .. }) = renewed.listeners.get_mut(&443) else {
             panic!("an HTTP listener");
         };

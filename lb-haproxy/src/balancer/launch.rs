@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{Failure, Owner, run_program};
+use lb_core::balancer::{Failure, Owner, run_program};
 use lb_core::{Error, Exit};
 
 pub(crate) use self::attached::Attached;

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, Change, FileName, TableHash};
 
 use super::compose::{ADMIN_SOCKET, CONFIG, Composed};

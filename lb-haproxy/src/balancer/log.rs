@@ -1,6 +1,6 @@
 //! What HAProxy writes while it checks, starts and reloads: entries, each of one process, some over several lines.
 
-use lb_balancer::shortened;
+use lb_core::balancer::shortened;
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]

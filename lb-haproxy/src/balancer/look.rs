@@ -9,7 +9,7 @@ use super::filed::Filed;
 use super::loaded::Loaded;
 use super::members::Member;
 use crate::control::{self, Processes, Session, WorkerInfo};
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// How long a HAProxy that should run may take to come back by itself.
 const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);
@@ -55,7 +55,7 @@ impl InForce {
     }
 }
 
-/// What was found running.
+/// What answers.
 #[derive(Debug)]
 pub(crate) enum Met {
     /// Nobody.

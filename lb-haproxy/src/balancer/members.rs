@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, ServerName};
 use tokio::time::{Instant, sleep};
 

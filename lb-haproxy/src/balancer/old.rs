@@ -9,7 +9,7 @@ use super::engine::Engine;
 use super::look::LOOK_AGAIN;
 use super::members::Member;
 use crate::control::{Master, SessionEntry};
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// Longest time to shut connections of old workers; what is left ends with them (`hard-stop-after`).
 const PATIENCE: Duration = Duration::from_secs(5);

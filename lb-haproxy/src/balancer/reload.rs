@@ -1,6 +1,6 @@
 //! A new shape: checked, put in place, started or reloaded, and seen running; or everything put back.
 
-use lb_balancer::{Aside, Failure, Owner, reasons, shortened};
+use lb_core::balancer::{Aside, Failure, Owner, reasons, shortened};
 use lb_core::{Change, TableHash};
 use tokio::time::Instant;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use tokio::time::{Instant, sleep};
 
 use super::compose::Composed;

@@ -1,6 +1,6 @@
 //! What one worker's statistics count.
 
-use lb_balancer::{Count, Counted};
+use lb_core::balancer::{Count, Counted};
 use lb_core::{BackendName, ServerName};
 
 use crate::control::{RowKind, Stat};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{
     BackendName, BackendTraffic, ErrorKind, ServerName, ServerTraffic, TableHash, Traffic,
 };

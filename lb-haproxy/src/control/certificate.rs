@@ -1,6 +1,6 @@
 //! `set ssl cert` and `commit ssl cert`; `new ssl cert` and the lists that certificates stand in.
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{FileName, Secret};
 
 use super::socket::Socket;

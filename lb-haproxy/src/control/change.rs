@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, ServerName};
 
 /// One command. Names are types that admit no separator: none can become two commands.

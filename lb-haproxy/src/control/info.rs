@@ -1,6 +1,6 @@
 //! `show info` on a worker's socket.
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// What a worker says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `prepare map`, `add map` and `commit map`: the contents of a map, replaced in one step.
 
-use lb_balancer::Failure;
 use lb_core::FileName;
+use lb_core::balancer::Failure;
 
 use super::socket::{MOST_BYTES, Socket};
 

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// The processes of one HAProxy.
 #[derive(Debug, Clone, PartialEq, Eq)]

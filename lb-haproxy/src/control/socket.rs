@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// Longest time for one command, or one batch of them, to be answered.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// The statistics of one worker, in its own order.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -31,7 +31,7 @@ pub(super) struct Stage {
 /// Routes that take this many segments off the path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Strip {
-    /// Number of segments taken off.
+    /// How many.
     pub(super) segments: usize,
     /// The field of the path, counted from 1 and split at `/`, where the rest begins.
     pub(super) rest: usize,

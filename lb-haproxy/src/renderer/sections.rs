@@ -1,6 +1,6 @@
 //! What a template wrote must be the section it was asked for, and nothing that reaches beyond it.
 
-use lb_balancer::template::{APP_MARK, NAME_MARK, SERVERS_MARK, TemplateError};
+use lb_template::{APP_MARK, NAME_MARK, SERVERS_MARK, TemplateError};
 
 /// Longest line: HAProxy 2.6 takes longer ones, people do not.
 const MAX_LINE_BYTES: usize = 2000;

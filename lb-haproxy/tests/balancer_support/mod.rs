@@ -41,7 +41,10 @@ impl Bench {
     }
 
     fn made(renderer: Arc<dyn lb_core::ConfigRenderer>, program: PathBuf) -> Self {
-        lb_test_support::log();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let dir = tempfile::Builder::new().prefix("lbh").tempdir_in("/tmp").unwrap();
         let balancer = balancer(dir.path(), renderer, program);
         Self { dir, balancer }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 use super::compose::CONFIG;
 use super::engine::Parts;

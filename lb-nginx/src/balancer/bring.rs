@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use lb_balancer::{
+use lb_core::balancer::{
     Aside, Failure, Held, LONGEST_RELOAD_INTERVAL, Turn, named_by, reasons, reduced,
     reload_interval,
 };

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balancer::{BalancerContainer, ConfigDirectory, Failure};
-use lb_core::balancer::{HEADER_BYTES, checked_header_bytes};
+use lb_core::balancer::{
+    BalancerContainer, ConfigDirectory, Failure, HEADER_BYTES, checked_header_bytes,
+};
 use lb_core::{
     ByteSize, ConfigRenderer, ContainerName, ContainerRuntime, Error, ImageRef, RegistryAuth,
     Result,
@@ -120,7 +121,7 @@ impl NginxBalancerBuilder {
 
     /// Most old workers beside each current one. Default [`MAX_OLD_WORKERS`]. The more of them hold connections, the
     /// rarer a reload becomes (up to 8: one a second; beside more, one in up to 20 s, see
-    /// [`reload_interval`](lb_balancer::reload_interval)); beyond this many the oldest end with what they hold, which is
+    /// [`reload_interval`](lb_core::balancer::reload_interval)); beyond this many the oldest end with what they hold, which is
     /// counted in [`BalancerInfo::cut`](lb_core::BalancerInfo::cut) where this process sees NGINX's.
     #[must_use]
     pub const fn max_old_workers(mut self, most: NonZeroU32) -> Self {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{
     BackendName, CertificatePem, FileName, Fragment, Listener, Protocol, RenderedConfig,
     RoutingTable, Secret, TableHash,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lb_balancer::{Aside, quoted};
+use lb_core::balancer::{Aside, quoted};
 use lb_core::{BackendName, FileName, SetAside};
 
 use super::compose::{CONFIG, Certificate, Composed};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lb_balancer::{ConfigDirectory, Failure, Refused, TableEngine, Totals, Turn};
+use lb_core::balancer::{ConfigDirectory, Failure, Refused, TableEngine, Totals, Turn};
 use lb_core::{BalancerInfo, ConfigRenderer, FileName, RoutingTable};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_balancer::{ConfigDirectory, Failure};
+use lb_core::balancer::{ConfigDirectory, Failure};
 use lb_core::{BackendName, FileName, TableHash};
 
 use super::compose::{Composed, RECORD_FILE};

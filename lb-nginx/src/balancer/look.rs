@@ -7,14 +7,14 @@ use tokio::time::{Instant, sleep};
 use super::engine::{Engine, blocking};
 use super::filed::Filed;
 use crate::control::{self, Processes, Status};
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 
 /// How long an NGINX that should run may take to come back by itself.
 const RESTART_PATIENCE: Duration = Duration::from_millis(1_500);
 /// Time between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// What was found running.
+/// What answers.
 #[derive(Debug)]
 pub(crate) enum Met {
     /// Nobody.

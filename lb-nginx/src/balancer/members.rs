@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{Error, ErrorKind, TableHash};
 
 use super::compose::{CONFIG, Composed, RECORD_FILE, STATUS_SOCKET};

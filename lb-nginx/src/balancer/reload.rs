@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_balancer::{Aside, Failure, reasons, shortened};
+use lb_core::balancer::{Aside, Failure, reasons, shortened};
 use lb_core::{Change, TableHash};
 use tokio::time::{Instant, sleep};
 

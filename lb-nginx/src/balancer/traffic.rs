@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use lb_balancer::{Count, Counted, Failure};
+use lb_core::balancer::{Count, Counted, Failure};
 use lb_core::{
     BackendName, BackendTraffic, Error, ErrorKind, ServerName, ServerTraffic, TableHash, Traffic,
 };

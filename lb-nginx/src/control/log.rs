@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lb_balancer::Failure;
+use lb_core::balancer::Failure;
 use lb_core::{BackendName, Error, ErrorKind};
 use serde::Deserialize;
 use tokio::net::UnixDatagram;

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use lb_balancer::template::{
-    APP_MARK, Bounded, MarkedText, NAME_MARK, SERVERS_MARK, TemplateError, Use,
-};
 use lb_core::{Backend, BackendName, Result};
+use lb_template::{APP_MARK, Bounded, MarkedText, NAME_MARK, SERVERS_MARK, TemplateError, Use};
 
 use super::syntax;
 use super::view::{BackendView, BodyView};

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use lb_balancer::template::Bounded;
 use lb_core::balancer::CLAIMED_FIELDS;
 use lb_core::{Backend, BackendName, Protocol, RateLimit, Result, RoutingTable, Timeouts};
+use lb_template::Bounded;
 use serde::Serialize;
 
 use super::refuse::limit_req_rate;

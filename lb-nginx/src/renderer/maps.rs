@@ -61,7 +61,7 @@ pub(super) struct Stage {
     /// The path that must have been found to the letter, with the variable before it is known to be; absent for
     /// a lookup without a path.
     pub(super) exact: Option<Exact>,
-    /// The value where nothing is matched exactly.
+    /// What else.
     pub(super) otherwise: String,
     /// In which file.
     pub(super) map: FileName,

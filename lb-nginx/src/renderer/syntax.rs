@@ -1,6 +1,6 @@
 //! What a template wrote must be the blocks it was asked for, and nothing that reaches beyond them.
 
-use lb_balancer::template::{APP_MARK, NAME_MARK, SERVERS_MARK, TemplateError};
+use lb_template::{APP_MARK, NAME_MARK, SERVERS_MARK, TemplateError};
 
 /// Longest line: NGINX takes parameters of up to 4096 bytes.
 const MAX_LINE_BYTES: usize = 2000;

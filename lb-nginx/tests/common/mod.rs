@@ -64,7 +64,10 @@ impl Bench {
     }
 
     pub fn rendered_by(renderer: Arc<dyn ConfigRenderer>) -> Self {
-        lb_test_support::log();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
         let dir = tempfile::Builder::new().prefix("lbn").tempdir_in("/tmp").unwrap();
         let balancer = built(builder(dir.path(), renderer.clone()));
         Self { dir, balancer, renderer }

@@ -1,10 +1,10 @@
 //! A spec as the body of `POST /libpod/containers/create` (a `SpecGenerator`).
 
+use lb_core::engine::{Failure, environment, labels, whole_seconds, writable_places};
 use lb_core::{
     Access, Attachment, ByteSize, ClusterId, ContainerSpec, Cpu, Privileges, Publish, Restart,
     Signal, Volume, VolumeSource,
 };
-use lb_engine::{Failure, environment, labels, whole_seconds, writable_places};
 use serde_json::{Map, Value, json};
 
 use super::{Abilities, pick};

@@ -1,7 +1,7 @@
 //! Images: what is fetched, under which login, and what is here.
 
+use lb_core::engine::{Failure, PullLine, SeenImage};
 use lb_core::{ImageDigest, ImageRef, ProgressStep, RegistryAuth as Login};
-use lb_engine::{Failure, PullLine, SeenImage};
 use podman_api::opts::RegistryAuth;
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
+use lb_core::engine::{SeenNetwork, owner_label};
 use lb_core::{ClusterId, NetworkSpec};
-use lb_engine::{SeenNetwork, owner_label};
 use serde_json::{Map, Value, json};
 
 use super::pick;

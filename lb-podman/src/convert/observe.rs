@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use lb_core::engine::{Failure, Hint, Seen, Summary};
 use lb_core::{
     ByteSize, ContainerName, ContainerState, EngineInfo, ErrorKind, Exit, RuntimeEvent, Usage,
 };
-use lb_engine::{Failure, Hint, Seen, Summary};
 use serde_json::Value;
 
 use super::pick;

@@ -28,7 +28,7 @@ fn root() -> Abilities {
     info(false, &["cpu", "memory", "pids"])
 }
 
-fn body_on(spec: &ContainerSpec, abilities: &Abilities) -> Result<Value, lb_engine::Failure> {
+fn body_on(spec: &ContainerSpec, abilities: &Abilities) -> Result<Value, lb_core::engine::Failure> {
     let settings = Settings { logs: Logs::default(), pids: 100 };
     create_body(&cluster(), spec, "cart:1", &settings, abilities)
 }
@@ -352,7 +352,7 @@ fn events_are_hints_about_containers() {
     assert_eq!(of("remove", "c1"), Some(RuntimeEvent::Removed(name())));
     assert_eq!((of("init", "c1"), of("start", "Not_Ours")), (None, None));
     assert_eq!(hint(&event("start", "c1")).at, Some(7));
-    assert_eq!(hint(&json!({"new": 1})), lb_engine::Hint { at: None, event: None });
+    assert_eq!(hint(&json!({"new": 1})), lb_core::engine::Hint { at: None, event: None });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Settings of a runtime, with their defaults.
 
+use lb_core::engine::{Bounds, Calls, DEFAULT_PIDS, Deadlines, EngineRuntime};
 use lb_core::{ByteSize, ClusterId, Result};
-use lb_engine::{Bounds, Calls, DEFAULT_PIDS, Deadlines, EngineRuntime};
 
 use super::PodmanRuntime;
 use crate::api::PodmanApi;

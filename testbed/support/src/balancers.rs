@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use lb_conformance::Stalled;
-use lb_conformance::balancer::BalancerSetup;
+use lb_core::conformance::Stalled;
+use lb_core::conformance::balancer::BalancerSetup;
 use lb_core::{ClusterId, LoadBalancer};
 use tempfile::TempDir;
 

@@ -12,13 +12,13 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use ipnet::Ipv4Net;
-use lb_conformance::runtime::{Bed, Does, RuntimeSetup};
-use lb_conformance::{PATIENCE, Stalled, check};
+use lb_core::conformance::runtime::{Bed, Does, RuntimeSetup};
+use lb_core::conformance::{PATIENCE, Stalled, check};
+use lb_core::engine::Deadlines;
 use lb_core::{
     ClusterId, ContainerName, ContainerRuntime, ContainerSpec, ImageRef, NetworkName, Role,
     RuntimeEvent,
 };
-use lb_engine::Deadlines;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

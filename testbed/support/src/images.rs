@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use lb_conformance::runtime::Bed;
+use lb_core::conformance::runtime::Bed;
 use lb_core::{
     ContainerRuntime, ContainerSpec, ErrorKind, ImageDigest, ImageRef, Progress, ProgressStep,
     Quiet, RegistryAuth, Secret,

@@ -36,8 +36,6 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use lb_core::{BackendName, ServerName};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::prelude::*;
 
 pub use apps::Apps;
 pub use balancers::{Loopback, cluster_of};
@@ -72,15 +70,6 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(Instant::now() < deadline, "never: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-}
-
-/// Log lines with a test's own output, by `RUST_LOG` (`lb_haproxy=debug`, `warn`, ...); errors by default.
-pub fn log() {
-    let level = tracing::Level::ERROR;
-    let asked = std::env::var("RUST_LOG").ok().and_then(|wanted| wanted.parse().ok());
-    let filter = asked.unwrap_or_else(|| Targets::new().with_default(level));
-    let lines = tracing_subscriber::fmt::layer().with_test_writer();
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
 }
 
 /// A variable that `testbed/up` sets.

@@ -12,7 +12,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Failure;
 use super::desk::Desk;
 use super::judge::Rule;
 use super::platform::{Order, Word};
@@ -75,21 +74,6 @@ impl Keeper {
         if first.is_none() {
             *first = Some(self.spawn()?);
         }
-        Ok(())
-    }
-
-    /// Starts it for the first time. One that ends before it answers has wrong arguments, or no engine: it says so in its
-    /// last line.
-    pub async fn begin(&self) -> Result<(), Failure> {
-        let mut process = self.spawn()?;
-        if let Err(error) = process.ask(&Order::Look).await {
-            let error = error.to_string();
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let said = log.trim().lines().next_back().unwrap_or(&error);
-            let said = said.trim_start_matches("error: ");
-            return Err(format!("the platform does not start: {said}").into());
-        }
-        *self.first.lock().await = Some(process);
         Ok(())
     }
 

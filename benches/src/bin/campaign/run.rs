@@ -64,11 +64,6 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         ground,
         keeper,
     };
-    if let Err(error) = campaign.keeper.begin().await {
-        let ground = campaign.ground.clone();
-        blocking(move || ground.clear()).await?;
-        return Err(error);
-    }
     let all = || (campaign.desk.clone(), campaign.ground.clone(), campaign.keeper.clone());
     let (desk, ground, keeper) = all();
     let watch = tokio::spawn(watch::watch(desk, ground, keeper));
@@ -124,6 +119,7 @@ async fn cancelled_again(once: bool) {
 
 impl Campaign {
     async fn tell(&mut self, arguments: &Arguments) -> Result<(), Failure> {
+        self.keeper.start().await?;
         let mut story = Story::new(arguments.seed, arguments.apps.max(4), self.ground.powers);
         for wanted in story.opening() {
             self.changes.deploy(&wanted).await;

@@ -72,7 +72,7 @@ pub(crate) async fn hung(bed: &Bed, options: &StageOptions) -> Result<serde_json
 
 fn victim(bed: &Bed, app: &str) -> Result<InstanceId, Failure> {
     let status = bed.platform.status();
-    let app = status.apps.get(app).ok_or("the app is unknown")?;
+    let app = status.apps.get(&app.parse()?).ok_or("the app is unknown")?;
     Ok(app.instances.first().ok_or("no instance")?.id.clone())
 }
 

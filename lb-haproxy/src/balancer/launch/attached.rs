@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{Failure, Owner};
+use lb_core::balancer::{Failure, Owner};
 
 use super::{Checked, Launch, check_by, version_by};
 use crate::balancer::limits::own_descriptors;

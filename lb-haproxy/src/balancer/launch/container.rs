@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{BalancerContainer, Failure, Owner};
+use lb_core::balancer::{BalancerContainer, Failure, Owner};
 use lb_core::{Capability, ErrorKind, Exit};
 
 use super::{CHECK_DEADLINE, Checked, Launch, unchecked};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{ConfigDirectory, Failure, KeptProcess, Owner};
+use lb_core::balancer::{ConfigDirectory, Failure, KeptProcess, Owner};
 
 use super::{Checked, Launch, check_by, unprivileged, version_by};
 use crate::balancer::compose::MASTER_SOCKET;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{BalancerContainer, Failure, Owner};
+use lb_core::balancer::{BalancerContainer, Failure, Owner};
 use lb_core::{Capability, ErrorKind, Exit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lb_balancer::{ConfigDirectory, Failure, KeptProcess, Owner, run_program};
 use lb_core::Exit;
+use lb_core::balancer::{ConfigDirectory, Failure, KeptProcess, Owner, run_program};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::{CHECK_DEADLINE, Launch, Worker, unchecked};
